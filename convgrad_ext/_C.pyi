@@ -1,0 +1,59 @@
+"""Geometry, second references and kernel registry; see csrc/bindings.cpp."""
+
+from collections.abc import Sequence
+from typing import TypedDict
+
+import torch
+from torch import Tensor
+
+class Axis:
+    """One spatial axis: the relation i = o*stride - padding_lo + k*dilation and its three views."""
+
+    def __init__(
+        self,
+        input_extent: int,
+        kernel_size: int,
+        stride: int = 1,
+        padding: tuple[int, int] = (0, 0),
+        dilation: int = 1,
+    ) -> None: ...
+    @property
+    def output_extent(self) -> int: ...
+    def outputs_of_tap(self, k: int) -> tuple[int, int]:
+        """The half-open range of outputs whose input under tap k lies inside the image."""
+    def taps_of_output(self, o: int) -> tuple[int, int]:
+        """The half-open range of taps of output o that lie inside the image."""
+    def meetings_of_input(self, i: int) -> list[tuple[int, int]]:
+        """Every (tap, output) that reaches input i."""
+
+class KernelDescription(TypedDict):
+    name: str
+    isa: str
+    dtypes: tuple[torch.dtype, ...]
+    passes: tuple[str, ...]
+    available: bool
+
+def same_padding(
+    input_extent: int, kernel_size: int, stride: int, dilation: int
+) -> tuple[int, int]: ...
+def scatter_grad_input(
+    input_size: Sequence[int],
+    weight: Tensor,
+    grad_output: Tensor,
+    stride: Sequence[int],
+    padding: Sequence[int],
+    dilation: Sequence[int],
+    groups: int,
+) -> Tensor: ...
+def scatter_grad_weight(
+    input: Tensor,
+    weight_size: Sequence[int],
+    grad_output: Tensor,
+    stride: Sequence[int],
+    padding: Sequence[int],
+    dilation: Sequence[int],
+    groups: int,
+) -> Tensor: ...
+def grad_bias(grad_output: Tensor) -> Tensor: ...
+def kernels() -> list[KernelDescription]: ...
+def select_kernel(name: str | None) -> str | None: ...

@@ -1,0 +1,29 @@
+"""Convolution whose forward and backward are loops that one can read.
+
+``conv2d`` and ``Conv2d`` stand where ``torch.nn.functional.conv2d`` and ``torch.nn.Conv2d`` stood.
+"""
+
+from importlib.metadata import version
+
+from convgrad_ext.autograd import Conv2dFunction, Conv2dInputFunction, Conv2dWeightFunction
+from convgrad_ext.convert import convert, revert
+from convgrad_ext.functional import conv2d, conv2d_input, conv2d_weight
+from convgrad_ext.kernels import available_kernels, use_kernel
+from convgrad_ext.modules import Conv2d, LazyConv2d
+
+__version__ = version("convgrad_ext")
+
+__all__ = [
+    "Conv2d",
+    "Conv2dFunction",
+    "Conv2dInputFunction",
+    "Conv2dWeightFunction",
+    "LazyConv2d",
+    "available_kernels",
+    "conv2d",
+    "conv2d_input",
+    "conv2d_weight",
+    "convert",
+    "revert",
+    "use_kernel",
+]

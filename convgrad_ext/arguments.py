@@ -1,0 +1,110 @@
+"""The argument forms of torch.nn.functional.conv2d, brought into the one form the operators take."""
+
+from __future__ import annotations
+
+import operator
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from convgrad_ext import _C
+
+Pair = tuple[int, int]
+Padding = tuple[int, int, int, int]  # top, bottom, left, right
+IntOrPair = int | Sequence[int]
+PaddingLike = int | Sequence[int] | tuple[Pair, Pair] | str
+Parameters = tuple[Pair, Padding, Pair, int]
+
+INT_OR_PAIR = "an int or a tuple of two ints"
+PADDING = "an int, (vertical, horizontal), ((top, bottom), (left, right)), 'same' or 'valid'"
+
+
+def as_int(name: str, value: Any, expected: str, argument: Any) -> int:
+    """`value`, all or part of what was passed as `name`, as an int."""
+    if isinstance(value, (int, torch.SymInt)) and not isinstance(value, bool):
+        return value  # a symbolic integer stays symbolic: __index__ would fix it to the size at hand
+    if isinstance(value, bool) or not hasattr(value, "__index__"):
+        raise TypeError(f"convgrad_ext: {name} must be {expected}, but got {argument!r}")
+    return operator.index(value)
+
+
+def as_pair(name: str, value: Any, expected: str = INT_OR_PAIR) -> Pair:
+    """An int for both axes, or one or two ints, as PyTorch takes them."""
+    if not isinstance(value, (tuple, list)):
+        number = as_int(name, value, expected, value)
+        return number, number
+    numbers = [as_int(name, v, expected, value) for v in value]
+    if len(numbers) not in (1, 2):
+        raise RuntimeError(
+            f"expected {name} to be a single integer value or a list of 2 values to match the "
+            f"convolution dimensions, but got {name}={numbers}"
+        )
+    return numbers[0], numbers[-1]
+
+
+def is_pair_of_pairs(padding: Any) -> bool:
+    """Whether padding has the form ((top, bottom), (left, right))."""
+    return (
+        isinstance(padding, (tuple, list))
+        and len(padding) == 2
+        and all(isinstance(side, (tuple, list)) and len(side) == 2 for side in padding)
+    )
+
+
+def as_padding(
+    padding: Any, image: Sequence[int], kernel: Sequence[int], stride: Pair, dilation: Pair
+) -> Padding:
+    """Any form of padding as (top, bottom, left, right)."""
+    if isinstance(padding, str):
+        return named_padding(padding, image, kernel, stride, dilation)
+    if is_pair_of_pairs(padding):
+        numbers = [as_int("padding", v, PADDING, padding) for side in padding for v in side]
+        return numbers[0], numbers[1], numbers[2], numbers[3]
+    vertical, horizontal = as_pair("padding", padding, PADDING)
+    return vertical, vertical, horizontal, horizontal
+
+
+def named_padding(
+    name: str, image: Sequence[int], kernel: Sequence[int], stride: Pair, dilation: Pair
+) -> Padding:
+    """'valid' pads nothing; 'same' makes the output ceil(image / stride)."""
+    if name == "valid":
+        return 0, 0, 0, 0
+    if name != "same":
+        raise RuntimeError(f"Invalid padding string: '{name}'")
+    top, bottom = _C.same_padding(image[-2], kernel[-2], stride[0], dilation[0])
+    left, right = _C.same_padding(image[-1], kernel[-1], stride[1], dilation[1])
+    return top, bottom, left, right
+
+
+def as_parameters(
+    image: Sequence[int],
+    kernel: Sequence[int],
+    stride: Any,
+    padding: Any,
+    dilation: Any,
+    groups: Any,
+) -> Parameters:
+    """The hyperparameters as the operators take them; only the last two sizes of each are read."""
+    stride, dilation = as_pair("stride", stride), as_pair("dilation", dilation)
+    padding = as_padding(padding, image, kernel, stride, dilation)
+    return stride, padding, dilation, as_int("groups", groups, "an int", groups)
+
+
+def as_size(name: str, size: Any) -> tuple[int, ...]:
+    """A tensor's size as a plain tuple: autograd Functions take nothing else (no torch.Size)."""
+    if not isinstance(size, (tuple, list)):
+        raise TypeError(f"convgrad_ext: {name} must be a size, a tuple of ints, but got {size!r}")
+    return tuple(as_int(name, extent, "a size, a tuple of ints", size) for extent in size)
+
+
+def check_tensor(name: str, value: Any) -> None:
+    if not isinstance(value, Tensor):
+        raise TypeError(f"convgrad_ext: {name} must be a Tensor, but got {type(value).__name__}")
+
+
+def check_weight_rank(size: Sequence[int]) -> None:
+    if len(size) < 3:
+        raise RuntimeError("weight should have at least three dimensions")

@@ -1,0 +1,242 @@
+"""The three passes as autograd Functions, closed under differentiation.
+
+Each pass is bilinear, and each is the partial derivative of one trilinear form, so the derivative of
+each is made of the other two:
+
+=============================================  =========================  =======================
+pass                                           gradient of its 1st        gradient of its 2nd
+=============================================  =========================  =======================
+output = conv2d(input, weight)                 conv2d_input               conv2d_weight
+grad_input = conv2d_input(weight, grad_output)   conv2d_weight            conv2d
+grad_weight = conv2d_weight(input, grad_output)  conv2d_input             conv2d
+=============================================  =========================  =======================
+
+Run eagerly, a pass is a ``torch.autograd.Function``: any order, forward mode, ``torch.func``. In a
+graph that ``torch.compile`` or ``torch.export`` traces it is an operator of
+``torch.ops.convgrad_ext``, whose derivatives are the same static methods. Either mechanism alone
+would leave some transform without an answer, or with a wrong one.
+"""
+
+from __future__ import annotations
+
+from functools import reduce
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from convgrad_ext import (
+    _C,  # noqa: F401  registers the operators
+    batching,
+)
+
+ops = torch.ops.convgrad_ext
+
+Pair = tuple[int, int]
+Padding = tuple[int, int, int, int]  # top, bottom, left, right
+Size = tuple[int, ...]
+Gradients = tuple[Tensor | None, ...]
+
+
+class Conv2dFunction(torch.autograd.Function):
+    """output = conv2d(input, weight) + bias."""
+
+    @staticmethod
+    def forward(
+        input: Tensor,
+        weight: Tensor,
+        bias: Tensor | None,
+        stride: Pair,
+        padding: Padding,
+        dilation: Pair,
+        groups: int,
+    ) -> Tensor:
+        output: Tensor = ops.conv2d(input, weight, bias, stride, padding, dilation, groups)
+        return output
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
+        input, weight, _, *ctx.params = inputs
+        ctx.input_size, ctx.weight_size = tuple(input.shape), tuple(weight.shape)
+        ctx.output_size = tuple(output.shape)
+        save_factors(ctx, first=(0, input), second=(1, weight))
+
+    @staticmethod
+    def backward(ctx: Any, grad_output: Tensor | None) -> Gradients:
+        grad_input = grad_weight = grad_bias = None
+        input, weight = ctx.saved_tensors
+        if grad_output is not None:
+            if ctx.needs_input_grad[0]:
+                grad_input = conv2d_input(ctx.input_size, weight, grad_output, *ctx.params)
+            if ctx.needs_input_grad[1]:
+                grad_weight = conv2d_weight(input, ctx.weight_size, grad_output, *ctx.params)
+            if ctx.needs_input_grad[2]:
+                grad_bias = sum_over_outputs(grad_output, C_out=ctx.weight_size[0])
+        return grad_input, grad_weight, grad_bias, None, None, None, None
+
+    @staticmethod
+    def jvp(ctx: Any, *tangents: Tensor | None) -> Tensor:
+        input_tangent, weight_tangent, bias_tangent, *_ = tangents
+        input, weight = ctx.saved_tensors
+        terms = []
+        if input_tangent is not None:
+            terms.append(conv2d(input_tangent, weight, None, *ctx.params))
+        if weight_tangent is not None:
+            terms.append(conv2d(input, weight_tangent, None, *ctx.params))
+        if bias_tangent is not None:
+            terms.append(bias_tangent[:, None, None].expand(ctx.output_size).clone())
+        return reduce(torch.add, terms)
+
+    @staticmethod
+    def vmap(info: Any, in_dims: tuple[Any, ...], *args: Any) -> tuple[Tensor, int]:
+        return batching.conv2d(conv2d, info.batch_size, in_dims, *args)
+
+
+class Conv2dInputFunction(torch.autograd.Function):
+    """grad_input = conv2d_input(weight, grad_output), the gradient of conv2d in its input."""
+
+    @staticmethod
+    def forward(
+        input_size: Size,
+        weight: Tensor,
+        grad_output: Tensor,
+        stride: Pair,
+        padding: Padding,
+        dilation: Pair,
+        groups: int,
+    ) -> Tensor:
+        grad_input: Tensor = ops.conv2d_input(
+            input_size, weight, grad_output, stride, padding, dilation, groups
+        )
+        return grad_input
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
+        ctx.input_size, weight, grad_output, *ctx.params = inputs
+        ctx.weight_size = tuple(weight.shape)
+        save_factors(ctx, first=(1, weight), second=(2, grad_output))
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor | None) -> Gradients:
+        grad_weight = grad_grad_output = None
+        weight, grad_output = ctx.saved_tensors
+        if grad is not None:
+            if ctx.needs_input_grad[1]:
+                grad_weight = conv2d_weight(grad, ctx.weight_size, grad_output, *ctx.params)
+            if ctx.needs_input_grad[2]:
+                grad_grad_output = conv2d(grad, weight, None, *ctx.params)
+        return None, grad_weight, grad_grad_output, None, None, None, None
+
+    @staticmethod
+    def jvp(ctx: Any, *tangents: Tensor | None) -> Tensor:
+        _, weight_tangent, grad_output_tangent, *_ = tangents
+        weight, grad_output = ctx.saved_tensors
+        terms = []
+        if weight_tangent is not None:
+            terms.append(conv2d_input(ctx.input_size, weight_tangent, grad_output, *ctx.params))
+        if grad_output_tangent is not None:
+            terms.append(conv2d_input(ctx.input_size, weight, grad_output_tangent, *ctx.params))
+        return reduce(torch.add, terms)
+
+    @staticmethod
+    def vmap(info: Any, in_dims: tuple[Any, ...], *args: Any) -> tuple[Tensor, int]:
+        return batching.conv2d_input(conv2d_input, info.batch_size, in_dims, *args)
+
+
+class Conv2dWeightFunction(torch.autograd.Function):
+    """grad_weight = conv2d_weight(input, grad_output), the gradient of conv2d in its weight."""
+
+    @staticmethod
+    def forward(
+        input: Tensor,
+        weight_size: Size,
+        grad_output: Tensor,
+        stride: Pair,
+        padding: Padding,
+        dilation: Pair,
+        groups: int,
+    ) -> Tensor:
+        grad_weight: Tensor = ops.conv2d_weight(
+            input, weight_size, grad_output, stride, padding, dilation, groups
+        )
+        return grad_weight
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
+        input, ctx.weight_size, grad_output, *ctx.params = inputs
+        ctx.input_size = tuple(input.shape)
+        save_factors(ctx, first=(0, input), second=(2, grad_output))
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor | None) -> Gradients:
+        grad_input = grad_grad_output = None
+        input, grad_output = ctx.saved_tensors
+        if grad is not None:
+            if ctx.needs_input_grad[0]:
+                grad_input = conv2d_input(ctx.input_size, grad, grad_output, *ctx.params)
+            if ctx.needs_input_grad[2]:
+                grad_grad_output = conv2d(input, grad, None, *ctx.params)
+        return grad_input, None, grad_grad_output, None, None, None, None
+
+    @staticmethod
+    def jvp(ctx: Any, *tangents: Tensor | None) -> Tensor:
+        input_tangent, _, grad_output_tangent, *_ = tangents
+        input, grad_output = ctx.saved_tensors
+        terms = []
+        if input_tangent is not None:
+            terms.append(conv2d_weight(input_tangent, ctx.weight_size, grad_output, *ctx.params))
+        if grad_output_tangent is not None:
+            terms.append(conv2d_weight(input, ctx.weight_size, grad_output_tangent, *ctx.params))
+        return reduce(torch.add, terms)
+
+    @staticmethod
+    def vmap(info: Any, in_dims: tuple[Any, ...], *args: Any) -> tuple[Tensor, int]:
+        return batching.conv2d_weight(conv2d_weight, info.batch_size, in_dims, *args)
+
+
+def save_factors(ctx: Any, first: tuple[int, Tensor], second: tuple[int, Tensor]) -> None:
+    """Keeps of a product's two factors, given with their argument numbers, what is wanted.
+
+    The gradient of one factor needs the other alone. Forward mode may need both, but only until the
+    forward returns: ``save_for_forward`` holds them no longer than that.
+    """
+    (first_arg, a), (second_arg, b) = first, second
+    wants_a, wants_b = ctx.needs_input_grad[first_arg], ctx.needs_input_grad[second_arg]
+    ctx.set_materialize_grads(False)
+    ctx.save_for_backward(a if wants_b else None, b if wants_a else None)
+    ctx.save_for_forward(a, b)
+
+
+def sum_over_outputs(grad_output: Tensor, C_out: int) -> Tensor:
+    """grad_bias: each channel meets every output."""
+    if grad_output.shape[1] != C_out:  # an input without channels made an output without channels
+        return grad_output.new_zeros(C_out)
+    return grad_output.sum((0, 2, 3))
+
+
+def conv2d(*args: Any) -> Tensor:
+    output: Tensor = (ops.conv2d if torch.compiler.is_compiling() else Conv2dFunction.apply)(*args)
+    return output
+
+
+def conv2d_input(*args: Any) -> Tensor:
+    apply = ops.conv2d_input if torch.compiler.is_compiling() else Conv2dInputFunction.apply
+    grad_input: Tensor = apply(*args)
+    return grad_input
+
+
+def conv2d_weight(*args: Any) -> Tensor:
+    apply = ops.conv2d_weight if torch.compiler.is_compiling() else Conv2dWeightFunction.apply
+    grad_weight: Tensor = apply(*args)
+    return grad_weight
+
+
+for name, function in {
+    "conv2d": Conv2dFunction,
+    "conv2d_input": Conv2dInputFunction,
+    "conv2d_weight": Conv2dWeightFunction,
+}.items():
+    torch.library.register_autograd(
+        f"convgrad_ext::{name}", function.backward, setup_context=function.setup_context
+    )
+    torch.library.register_vmap(f"convgrad_ext::{name}", function.vmap)

@@ -1,0 +1,106 @@
+"""Whole models from torch.nn.Conv2d to convgrad_ext.Conv2d, and back."""
+
+from __future__ import annotations
+
+from typing import TypeVar
+
+from torch import nn
+from torch.nn.utils import parametrize
+
+from convgrad_ext.arguments import is_pair_of_pairs
+from convgrad_ext.modules import Conv2d, LazyConv2d
+
+Module = TypeVar("Module", bound=nn.Module)
+Classes = dict[type[nn.Module], type[nn.Module]]
+
+OURS_FOR_THEIRS: Classes = {nn.Conv2d: Conv2d, nn.LazyConv2d: LazyConv2d}
+THEIRS_FOR_OURS: Classes = {ours: theirs for theirs, ours in OURS_FOR_THEIRS.items()}
+
+
+def convert(module: Module) -> Module:
+    """Makes every ``torch.nn.Conv2d`` in a model a :class:`convgrad_ext.Conv2d`, in place.
+
+    Each layer stays the object that it is: parameters, buffers, hooks, names, training flag,
+    parametrizations and what else refers to it are untouched, only its class changes. Subclasses of
+    ``torch.nn.Conv2d`` are left alone, for they may have a forward of their own.
+
+    Args:
+        module: a model, or a single layer.
+
+    Returns:
+        The same module.
+
+    Raises:
+        TypeError: "convert: module must be a torch.nn.Module, but got Tensor".
+
+    Example:
+        >>> import torch, convgrad_ext
+        >>> model = torch.nn.Sequential(torch.nn.Conv2d(1, 4, 3), torch.nn.ReLU())
+        >>> type(convgrad_ext.convert(model)[0])
+        <class 'convgrad_ext.modules.Conv2d'>
+
+    Source: https://docs.pytorch.org/docs/stable/generated/torch.nn.Conv2d.html
+    """
+    check_module("convert", module)
+    swap_classes(module, OURS_FOR_THEIRS)
+    return module
+
+
+def revert(module: Module) -> Module:
+    """Undoes :func:`convert`: every :class:`convgrad_ext.Conv2d` becomes ``torch.nn.Conv2d`` again.
+
+    Args:
+        module: a model, or a single layer.
+
+    Returns:
+        The same module.
+
+    Raises:
+        ValueError: for a layer whose padding ``torch.nn.Conv2d`` has not, before anything changes:
+            "revert: layer '0' has padding=((1, 0), (1, 0)), which torch.nn.Conv2d does not take".
+        TypeError: "revert: module must be a torch.nn.Module, but got Tensor".
+
+    Example:
+        >>> import torch, convgrad_ext
+        >>> model = torch.nn.Sequential(convgrad_ext.Conv2d(1, 4, 3), torch.nn.ReLU())
+        >>> type(convgrad_ext.revert(model)[0])
+        <class 'torch.nn.modules.conv.Conv2d'>
+
+    Source: https://docs.pytorch.org/docs/stable/generated/torch.nn.Conv2d.html
+    """
+    check_module("revert", module)
+    for name, layer in module.named_modules():
+        if plain_class(layer) in THEIRS_FOR_OURS and not torch_takes_padding(layer):
+            raise ValueError(
+                f"revert: layer '{name}' has padding={layer.padding}, which torch.nn.Conv2d does "
+                "not take with its stride"
+            )
+    swap_classes(module, THEIRS_FOR_OURS)
+    return module
+
+
+def torch_takes_padding(layer: nn.Module) -> bool:
+    strided = tuple(layer.stride) != (1, 1)  # type: ignore[arg-type]
+    return not (is_pair_of_pairs(layer.padding) or (layer.padding == "same" and strided))
+
+
+def swap_classes(module: nn.Module, classes: Classes) -> None:
+    for layer in module.modules():
+        new_class = classes.get(plain_class(layer))
+        if new_class is None:
+            continue
+        if parametrize.is_parametrized(layer):
+            new_class = type(type(layer).__name__, (new_class,), dict(vars(type(layer))))
+        layer.__class__ = new_class
+
+
+def plain_class(layer: nn.Module) -> type[nn.Module]:
+    """The layer's class without the one that torch.nn.utils.parametrize puts before it."""
+    return type(layer).__bases__[0] if parametrize.is_parametrized(layer) else type(layer)
+
+
+def check_module(function: str, module: object) -> None:
+    if not isinstance(module, nn.Module):
+        raise TypeError(
+            f"{function}: module must be a torch.nn.Module, but got {type(module).__name__}"
+        )

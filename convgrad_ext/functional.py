@@ -1,0 +1,206 @@
+"""conv2d and its two gradients, with the signatures of torch.nn.functional and torch.nn.grad."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.overrides import handle_torch_function, has_torch_function_variadic
+
+from convgrad_ext import autograd
+from convgrad_ext.arguments import (
+    IntOrPair,
+    PaddingLike,
+    as_parameters,
+    as_size,
+    check_tensor,
+    check_weight_rank,
+)
+
+
+def conv2d(
+    input: Tensor,
+    weight: Tensor,
+    bias: Tensor | None = None,
+    stride: IntOrPair = 1,
+    padding: PaddingLike = 0,
+    dilation: IntOrPair = 1,
+    groups: int = 1,
+) -> Tensor:
+    r"""Correlates a batch of images with a bank of filters.
+
+    output[n, c_out, h_out, w_out] = bias[c_out] + the sum over c_in, k_h, k_w of
+    input[n, c_in, h_out*stride - padding + k_h*dilation, ...] * weight[c_out, c_in, k_h, k_w].
+
+    Args:
+        input: images of shape (N, C_in, H_in, W_in), or one image (C_in, H_in, W_in). Any of
+            float16, bfloat16, float32, float64, complex64, complex128 or an integer type.
+        weight: filters of shape (C_out, C_in // groups, K_h, K_w), of the same dtype.
+        bias: a number per output channel, shape (C_out,), of the same dtype.
+        stride: input pixels from one output to the next; an int or (vertical, horizontal).
+        padding: zero pixels around the image: an int, (vertical, horizontal),
+            ((top, bottom), (left, right)), ``'valid'`` for none, or ``'same'`` for an output of
+            ceil(H_in / stride) x ceil(W_in / stride), where an odd pixel goes to bottom and right.
+        dilation: input pixels from one tap of a filter to the next; an int or a pair.
+        groups: number of blocks into which the channels fall; outputs see the inputs of their own.
+
+    Returns:
+        The output of shape (N, C_out, H_out, W_out), without N if the input had none, where
+        H_out = (H_in + top + bottom - dilation*(K_h-1) - 1) // stride + 1. It is channels_last if
+        input or weight is.
+
+    Raises:
+        RuntimeError: as ``torch.nn.functional.conv2d`` does for shapes and dtypes that do not
+            match, with its message: "Given groups=1, weight of size [6, 4, 3, 3], expected
+            input[2, 3, 5, 5] to have 4 channels, but got 3 channels instead".
+        TypeError: for an argument of another type: "conv2d: stride must be an int or a tuple of two
+            ints, but got 1.5".
+        NotImplementedError: for a dtype outside the list above.
+
+    Example:
+        >>> import torch, convgrad_ext
+        >>> image = torch.arange(16.0).reshape(1, 1, 4, 4)
+        >>> convgrad_ext.conv2d(image, torch.ones(1, 1, 2, 2), stride=2)
+        tensor([[[[10., 18.],
+                  [42., 50.]]]])
+
+    Source: https://docs.pytorch.org/docs/stable/generated/torch.nn.functional.conv2d.html; V. Dumoulin
+    and F. Visin, A guide to convolution arithmetic for deep learning, arXiv:1603.07285.
+    """
+    if has_torch_function_variadic(input, weight, bias):
+        return handle_torch_function(  # type: ignore[no-any-return]
+            conv2d, (input, weight, bias), input, weight, bias, stride, padding, dilation, groups
+        )
+    check_tensor("input", input)
+    check_tensor("weight", weight)
+    if bias is not None:
+        check_tensor("bias", bias)
+    check_weight_rank(weight.shape)
+    params = as_parameters(input.shape, weight.shape, stride, padding, dilation, groups)
+    input, weight, bias = autocast(input, weight, bias)
+    if input.dim() == 3:
+        return autograd.conv2d(input.unsqueeze(0), weight, bias, *params).squeeze(0)
+    check_image_rank(input.shape)
+    return autograd.conv2d(input, weight, bias, *params)
+
+
+def conv2d_input(
+    input_size: Sequence[int],
+    weight: Tensor,
+    grad_output: Tensor,
+    stride: IntOrPair = 1,
+    padding: PaddingLike = 0,
+    dilation: IntOrPair = 1,
+    groups: int = 1,
+) -> Tensor:
+    r"""The gradient of :func:`conv2d` in its input; itself differentiable, to any order.
+
+    grad_input[n, c_in, i] = the sum over c_out and over all pairs of a tap k and an output o with
+    o*stride - padding + k*dilation = i of conj(weight[c_out, c_in, k]) * grad_output[n, c_out, o].
+
+    Args:
+        input_size: the size of the input, (N, C_in, H_in, W_in) or (C_in, H_in, W_in). It is asked
+            for because with stride > 1 several sizes of the input lead to one size of the output.
+        weight: filters of shape (C_out, C_in // groups, K_h, K_w).
+        grad_output: the gradient of the output, of its shape (N, C_out, H_out, W_out) and the dtype
+            of weight.
+        stride, padding, dilation, groups: as for :func:`conv2d`.
+
+    Returns:
+        A tensor of size input_size. Input pixels that no output sees are zero.
+
+    Raises:
+        RuntimeError: as :func:`conv2d`, and for another size of grad_output: "Given input of size
+            [1, 1, 4, 4] and weight of size [1, 1, 2, 2], expected grad_output to have the size
+            [1, 1, 2, 2] of the output, but got [1, 1, 3, 3] instead".
+
+    Example:
+        >>> import torch, convgrad_ext
+        >>> weight = torch.tensor([[[[1.0, 2.0], [3.0, 4.0]]]])
+        >>> convgrad_ext.conv2d_input((1, 1, 3, 3), weight, torch.ones(1, 1, 1, 1), stride=2)
+        tensor([[[[1., 2., 0.],
+                  [3., 4., 0.],
+                  [0., 0., 0.]]]])
+
+    Source: the signature of ``torch.nn.grad.conv2d_input``,
+    https://docs.pytorch.org/docs/stable/nn.functional.html; Dumoulin and Visin, arXiv:1603.07285,
+    section 4.
+    """
+    check_tensor("weight", weight)
+    check_tensor("grad_output", grad_output)
+    check_weight_rank(weight.shape)
+    size = as_size("input_size", input_size)
+    params = as_parameters(size, weight.shape, stride, padding, dilation, groups)
+    if len(size) == 3 and grad_output.dim() == 3:
+        return autograd.conv2d_input((1, *size), weight, grad_output.unsqueeze(0), *params).squeeze(0)
+    check_image_rank(size)
+    return autograd.conv2d_input(size, weight, grad_output, *params)
+
+
+def conv2d_weight(
+    input: Tensor,
+    weight_size: Sequence[int],
+    grad_output: Tensor,
+    stride: IntOrPair = 1,
+    padding: PaddingLike = 0,
+    dilation: IntOrPair = 1,
+    groups: int = 1,
+) -> Tensor:
+    r"""The gradient of :func:`conv2d` in its weight; itself differentiable, to any order.
+
+    grad_weight[c_out, c_in, k] = the sum over n and over all outputs o of tap k of
+    conj(input[n, c_in, o*stride - padding + k*dilation]) * grad_output[n, c_out, o].
+
+    Args:
+        input: images of shape (N, C_in, H_in, W_in) or (C_in, H_in, W_in).
+        weight_size: the size of the weight, (C_out, C_in // groups, K_h, K_w).
+        grad_output: the gradient of the output, of its shape (N, C_out, H_out, W_out) and the dtype
+            of input.
+        stride, padding, dilation, groups: as for :func:`conv2d`.
+
+    Returns:
+        A tensor of size weight_size. Taps that meet only padding are zero.
+
+    Raises:
+        RuntimeError: as :func:`conv2d`, and for another size of grad_output, as
+            :func:`conv2d_input`.
+
+    Example:
+        >>> import torch, convgrad_ext
+        >>> image = torch.arange(16.0).reshape(1, 1, 4, 4)
+        >>> convgrad_ext.conv2d_weight(image, (1, 1, 2, 2), torch.ones(1, 1, 2, 2), stride=2)
+        tensor([[[[20., 24.],
+                  [36., 40.]]]])
+
+    Source: the signature of ``torch.nn.grad.conv2d_weight``,
+    https://docs.pytorch.org/docs/stable/nn.functional.html.
+    """
+    check_tensor("input", input)
+    check_tensor("grad_output", grad_output)
+    size = as_size("weight_size", weight_size)
+    check_weight_rank(size)
+    params = as_parameters(input.shape, size, stride, padding, dilation, groups)
+    if input.dim() == 3 and grad_output.dim() == 3:
+        input, grad_output = input.unsqueeze(0), grad_output.unsqueeze(0)
+    check_image_rank(input.shape)
+    return autograd.conv2d_weight(input, size, grad_output, *params)
+
+
+def check_image_rank(size: Sequence[int]) -> None:
+    if len(size) != 4:
+        raise RuntimeError(
+            f"Expected 3D (unbatched) or 4D (batched) input to conv2d, but got input of size: "
+            f"{list(size)}"
+        )
+
+
+def autocast(*tensors: Tensor | None) -> tuple[Any, ...]:
+    """The operands in the dtype of an enclosing ``torch.autocast``, which leaves float64 alone."""
+    device = tensors[0].device.type  # type: ignore[union-attr]
+    if not torch.is_autocast_enabled(device):
+        return tensors
+    dtype = torch.get_autocast_dtype(device)
+    lower = (torch.float16, torch.bfloat16, torch.float32)
+    return tuple(t.to(dtype) if t is not None and t.dtype in lower else t for t in tensors)

@@ -1,0 +1,51 @@
+"""Which loops run: the kernels of this build and the choice between them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from convgrad_ext import _C
+
+
+def available_kernels() -> tuple[str, ...]:
+    """The names of the kernels that run on this processor, fastest first.
+
+    The first that takes a dtype serves it; ``'reference'``, the readable loops, takes every dtype.
+
+    Example:
+        >>> import convgrad_ext
+        >>> convgrad_ext.available_kernels()[-1]
+        'reference'
+
+    Source: the registry in csrc/cpu/registry.cpp.
+    """
+    return tuple(kernel["name"] for kernel in _C.kernels() if kernel["available"])
+
+
+@contextmanager
+def use_kernel(name: str) -> Iterator[None]:
+    """Has the calling thread's convolutions run on kernel `name` inside a ``with`` block.
+
+    A dtype that the kernel does not take is still served by the first that does. The choice is made
+    when a pass runs: a backward outside of the block runs on the default kernel.
+
+    Args:
+        name: one of :func:`available_kernels`.
+
+    Raises:
+        ValueError: "use_kernel: name must be one of 'reference', but got 'fast'".
+
+    Example:
+        >>> import torch, convgrad_ext
+        >>> with convgrad_ext.use_kernel("reference"):
+        ...     convgrad_ext.conv2d(torch.ones(1, 1, 2, 2), torch.ones(1, 1, 2, 2)).item()
+        4.0
+
+    Source: the registry in csrc/cpu/registry.cpp.
+    """
+    previous = _C.select_kernel(name)
+    try:
+        yield
+    finally:
+        _C.select_kernel(previous)

@@ -1,0 +1,121 @@
+// The module _C: the geometry, the reference's second opinions and the kernel registry, for tests,
+// documentation and tools. The operators themselves live in torch.ops.convgrad_ext.
+#include <torch/extension.h>
+
+#include "conv_checks.h"
+#include "cpu/kernel.h"
+#include "reference/reference.h"
+
+namespace py = pybind11;
+
+namespace convgrad {
+namespace {
+
+using at::Tensor;
+using Ints = std::vector<int64_t>;
+
+std::pair<int64_t, int64_t> as_pair(const Range& range) { return {range.lo, range.hi}; }
+
+std::vector<std::pair<int64_t, int64_t>> as_pairs(const Meetings& meetings) {
+  std::vector<std::pair<int64_t, int64_t>> pairs;
+  for (Meeting m : meetings) pairs.emplace_back(m.k, m.o);
+  return pairs;
+}
+
+Axis checked_axis(int64_t I, int64_t K, int64_t stride, std::pair<int64_t, int64_t> padding,
+                  int64_t dilation) {
+  const auto [lo, hi] = padding;
+  TORCH_CHECK_VALUE(I >= 0 && K >= 1 && stride >= 1 && lo >= 0 && hi >= 0 && dilation >= 1,
+                    "Axis: input_extent and padding must be >= 0, kernel_size, stride and dilation "
+                    ">= 1, but got input_extent=",
+                    I, ", kernel_size=", K, ", stride=", stride, ", padding=(", lo, ", ", hi,
+                    "), dilation=", dilation);
+  TORCH_CHECK_VALUE(kernel_span(K, dilation) <= padded_extent(I, lo, hi),
+                    "Axis: the kernel spans ", kernel_span(K, dilation),
+                    " pixels and the padded input has ", padded_extent(I, lo, hi));
+  return Axis(I, K, stride, lo, hi, dilation);
+}
+
+std::pair<int64_t, int64_t> checked_same_padding(int64_t I, int64_t K, int64_t stride,
+                                                 int64_t dilation) {
+  TORCH_CHECK(stride > 0, "non-positive stride is not supported");
+  TORCH_CHECK(dilation > 0, "non-positive dilation is not supported");
+  const auto [lo, hi] = same_padding(I, K, stride, dilation);
+  return {lo, hi};
+}
+
+Tensor scatter_grad_input(const Ints& input_size, const Tensor& weight, const Tensor& grad_output,
+                          const Ints& stride, const Ints& padding, const Ints& dilation,
+                          int64_t groups) {
+  const ConvParams<int64_t> params{stride, padding, dilation, groups};
+  Tensor grad_input = empty_grad_input<int64_t>(input_size, weight, grad_output, params);
+  reference::scatter_grad_input(make_conv_shape(input_size, weight.sizes(), params), weight,
+                                grad_output, grad_input);
+  return grad_input;
+}
+
+Tensor scatter_grad_weight(const Tensor& input, const Ints& weight_size, const Tensor& grad_output,
+                           const Ints& stride, const Ints& padding, const Ints& dilation,
+                           int64_t groups) {
+  const ConvParams<int64_t> params{stride, padding, dilation, groups};
+  Tensor grad_weight = empty_grad_weight<int64_t>(input, weight_size, grad_output, params);
+  reference::scatter_grad_weight(make_conv_shape(input.sizes(), weight_size, params), input,
+                                 grad_output, grad_weight);
+  return grad_weight;
+}
+
+Tensor grad_bias(const Tensor& grad_output) {
+  TORCH_CHECK_VALUE(grad_output.dim() == 4, "grad_bias: grad_output must have the size (N, C_out, "
+                    "H_out, W_out), but got ", grad_output.sizes());
+  Tensor grad_bias = at::empty({grad_output.size(1)}, grad_output.options());
+  reference::grad_bias(grad_output, grad_bias);
+  return grad_bias;
+}
+
+py::dict describe(const cpu::Kernel& kernel) {
+  py::list dtypes;
+  for (at::ScalarType dtype : kernel.dtypes)
+    dtypes.append(py::reinterpret_borrow<py::object>(
+        reinterpret_cast<PyObject*>(torch::getTHPDtype(dtype))));
+  using namespace py::literals;
+  return py::dict("name"_a = kernel.name, "isa"_a = kernel.isa, "dtypes"_a = py::tuple(dtypes),
+                  "passes"_a = py::tuple(py::cast(kernel.passes())),
+                  "available"_a = kernel.available);
+}
+
+py::list describe_kernels() {
+  py::list all;
+  for (const cpu::Kernel& kernel : cpu::kernels()) all.append(describe(kernel));
+  return all;
+}
+
+}  // namespace
+
+PYBIND11_MODULE(_C, m) {
+  m.doc() = "Geometry, second references and kernel registry of convgrad_ext.";
+
+  py::class_<Axis>(m, "Axis")
+      .def(py::init(&checked_axis), py::arg("input_extent"), py::arg("kernel_size"),
+           py::arg("stride") = 1, py::arg("padding") = std::pair<int64_t, int64_t>{0, 0},
+           py::arg("dilation") = 1)
+      .def_readonly("output_extent", &Axis::O)
+      .def("outputs_of_tap", [](const Axis& axis, int64_t k) { return as_pair(axis.outputs_of_tap(k)); }, py::arg("k"))
+      .def("taps_of_output", [](const Axis& axis, int64_t o) { return as_pair(axis.taps_of_output(o)); }, py::arg("o"))
+      .def("meetings_of_input", [](const Axis& axis, int64_t i) { return as_pairs(axis.meetings_of_input(i)); }, py::arg("i"));
+
+  m.def("same_padding", &checked_same_padding, py::arg("input_extent"), py::arg("kernel_size"),
+        py::arg("stride"), py::arg("dilation"));
+
+  m.def("scatter_grad_input", &scatter_grad_input, py::arg("input_size"), py::arg("weight"),
+        py::arg("grad_output"), py::arg("stride"), py::arg("padding"), py::arg("dilation"),
+        py::arg("groups"));
+  m.def("scatter_grad_weight", &scatter_grad_weight, py::arg("input"), py::arg("weight_size"),
+        py::arg("grad_output"), py::arg("stride"), py::arg("padding"), py::arg("dilation"),
+        py::arg("groups"));
+  m.def("grad_bias", &grad_bias, py::arg("grad_output"));
+
+  m.def("kernels", &describe_kernels);
+  m.def("select_kernel", &cpu::select_kernel, py::arg("name"));
+}
+
+}  // namespace convgrad

@@ -1,0 +1,31 @@
+// The loops as the maths: every pass once, for every dtype and every processor.
+//
+// The gather forms own each element of their destination and write it once; they are the 'reference'
+// kernel. The scatter forms walk the same meetings from the other side and add into their
+// destination; they share no loop with the gather forms and exist to check and to explain them.
+#pragma once
+
+#include <ATen/core/Tensor.h>
+
+#include <optional>
+
+#include "conv_shape.h"
+
+namespace convgrad::reference {
+
+using OptionalTensor = std::optional<at::Tensor>;
+
+void forward(const ConvShape& shape, const at::Tensor& input, const at::Tensor& weight,
+             const OptionalTensor& bias, at::Tensor& output);
+void grad_input(const ConvShape& shape, const at::Tensor& weight, const at::Tensor& grad_output,
+                at::Tensor& grad_input);
+void grad_weight(const ConvShape& shape, const at::Tensor& input, const at::Tensor& grad_output,
+                 at::Tensor& grad_weight);
+void grad_bias(const at::Tensor& grad_output, at::Tensor& grad_bias);
+
+void scatter_grad_input(const ConvShape& shape, const at::Tensor& weight,
+                        const at::Tensor& grad_output, at::Tensor& grad_input);
+void scatter_grad_weight(const ConvShape& shape, const at::Tensor& input,
+                         const at::Tensor& grad_output, at::Tensor& grad_weight);
+
+}  // namespace convgrad::reference
