@@ -1,20 +1,22 @@
 """The three passes as autograd Functions, closed under differentiation.
 
-Each pass is bilinear, and each is the partial derivative of one trilinear form, so the derivative of
-each is made of the other two:
+Each pass is bilinear, and the three are the partial derivatives of one trilinear form, so the
+derivative of each is made of the other two:
 
-=============================================  =========================  =======================
-pass                                           gradient of its 1st        gradient of its 2nd
-=============================================  =========================  =======================
-output = conv2d(input, weight)                 conv2d_input               conv2d_weight
-grad_input = conv2d_input(weight, grad_output)   conv2d_weight            conv2d
-grad_weight = conv2d_weight(input, grad_output)  conv2d_input             conv2d
-=============================================  =========================  =======================
+=============  ===========  ===============  ===================  =======================
+pass           factors      result           gradient of the 1st  gradient of the 2nd
+=============  ===========  ===============  ===================  =======================
+conv2d         input,       output           conv2d_input         conv2d_weight
+               weight
+conv2d_input   weight,      grad_input       conv2d_weight        conv2d
+               grad_output
+conv2d_weight  input,       grad_weight      conv2d_input         conv2d
+               grad_output
+=============  ===========  ===============  ===================  =======================
 
-Run eagerly, a pass is a ``torch.autograd.Function``: any order, forward mode, ``torch.func``. In a
-graph that ``torch.compile`` or ``torch.export`` traces it is an operator of
-``torch.ops.convgrad_ext``, whose derivatives are the same static methods. Either mechanism alone
-would leave some transform without an answer, or with a wrong one.
+The Functions are also the rules by which the dispatcher differentiates and batches the operators
+``torch.ops.convgrad_ext``. So there is one set of formulas for eager autograd, forward mode,
+``torch.func``, ``torch.compile`` and ``torch.export``, in any nesting.
 """
 
 from __future__ import annotations
@@ -24,6 +26,8 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from torch.autograd import forward_ad
+from torch._functorch.autograd_function import enable_single_level_autograd_function
 
 from convgrad_ext import (
     _C,  # noqa: F401  registers the operators
@@ -51,8 +55,9 @@ class Conv2dFunction(torch.autograd.Function):
         dilation: Pair,
         groups: int,
     ) -> Tensor:
-        output: Tensor = ops.conv2d(input, weight, bias, stride, padding, dilation, groups)
-        return output
+        return run_below_autograd(
+            ops.conv2d, input, weight, bias, stride, padding, dilation, groups
+        )
 
     @staticmethod
     def setup_context(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
@@ -67,9 +72,9 @@ class Conv2dFunction(torch.autograd.Function):
         input, weight = ctx.saved_tensors
         if grad_output is not None:
             if ctx.needs_input_grad[0]:
-                grad_input = conv2d_input(ctx.input_size, weight, grad_output, *ctx.params)
+                grad_input = ops.conv2d_input(ctx.input_size, weight, grad_output, *ctx.params)
             if ctx.needs_input_grad[1]:
-                grad_weight = conv2d_weight(input, ctx.weight_size, grad_output, *ctx.params)
+                grad_weight = ops.conv2d_weight(input, ctx.weight_size, grad_output, *ctx.params)
             if ctx.needs_input_grad[2]:
                 grad_bias = sum_over_outputs(grad_output, C_out=ctx.weight_size[0])
         return grad_input, grad_weight, grad_bias, None, None, None, None
@@ -80,16 +85,16 @@ class Conv2dFunction(torch.autograd.Function):
         input, weight = ctx.saved_tensors
         terms = []
         if input_tangent is not None:
-            terms.append(conv2d(input_tangent, weight, None, *ctx.params))
+            terms.append(ops.conv2d(input_tangent, weight, None, *ctx.params))
         if weight_tangent is not None:
-            terms.append(conv2d(input, weight_tangent, None, *ctx.params))
+            terms.append(ops.conv2d(input, weight_tangent, None, *ctx.params))
         if bias_tangent is not None:
             terms.append(bias_tangent[:, None, None].expand(ctx.output_size).clone())
         return reduce(torch.add, terms)
 
     @staticmethod
     def vmap(info: Any, in_dims: tuple[Any, ...], *args: Any) -> tuple[Tensor, int]:
-        return batching.conv2d(conv2d, info.batch_size, in_dims, *args)
+        return batching.conv2d(ops.conv2d, info.batch_size, in_dims, *args)
 
 
 class Conv2dInputFunction(torch.autograd.Function):
@@ -105,10 +110,9 @@ class Conv2dInputFunction(torch.autograd.Function):
         dilation: Pair,
         groups: int,
     ) -> Tensor:
-        grad_input: Tensor = ops.conv2d_input(
-            input_size, weight, grad_output, stride, padding, dilation, groups
+        return run_below_autograd(
+            ops.conv2d_input, input_size, weight, grad_output, stride, padding, dilation, groups
         )
-        return grad_input
 
     @staticmethod
     def setup_context(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
@@ -122,9 +126,9 @@ class Conv2dInputFunction(torch.autograd.Function):
         weight, grad_output = ctx.saved_tensors
         if grad is not None:
             if ctx.needs_input_grad[1]:
-                grad_weight = conv2d_weight(grad, ctx.weight_size, grad_output, *ctx.params)
+                grad_weight = ops.conv2d_weight(grad, ctx.weight_size, grad_output, *ctx.params)
             if ctx.needs_input_grad[2]:
-                grad_grad_output = conv2d(grad, weight, None, *ctx.params)
+                grad_grad_output = ops.conv2d(grad, weight, None, *ctx.params)
         return None, grad_weight, grad_grad_output, None, None, None, None
 
     @staticmethod
@@ -133,14 +137,14 @@ class Conv2dInputFunction(torch.autograd.Function):
         weight, grad_output = ctx.saved_tensors
         terms = []
         if weight_tangent is not None:
-            terms.append(conv2d_input(ctx.input_size, weight_tangent, grad_output, *ctx.params))
+            terms.append(ops.conv2d_input(ctx.input_size, weight_tangent, grad_output, *ctx.params))
         if grad_output_tangent is not None:
-            terms.append(conv2d_input(ctx.input_size, weight, grad_output_tangent, *ctx.params))
+            terms.append(ops.conv2d_input(ctx.input_size, weight, grad_output_tangent, *ctx.params))
         return reduce(torch.add, terms)
 
     @staticmethod
     def vmap(info: Any, in_dims: tuple[Any, ...], *args: Any) -> tuple[Tensor, int]:
-        return batching.conv2d_input(conv2d_input, info.batch_size, in_dims, *args)
+        return batching.conv2d_input(ops.conv2d_input, info.batch_size, in_dims, *args)
 
 
 class Conv2dWeightFunction(torch.autograd.Function):
@@ -156,10 +160,9 @@ class Conv2dWeightFunction(torch.autograd.Function):
         dilation: Pair,
         groups: int,
     ) -> Tensor:
-        grad_weight: Tensor = ops.conv2d_weight(
-            input, weight_size, grad_output, stride, padding, dilation, groups
+        return run_below_autograd(
+            ops.conv2d_weight, input, weight_size, grad_output, stride, padding, dilation, groups
         )
-        return grad_weight
 
     @staticmethod
     def setup_context(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
@@ -173,9 +176,9 @@ class Conv2dWeightFunction(torch.autograd.Function):
         input, grad_output = ctx.saved_tensors
         if grad is not None:
             if ctx.needs_input_grad[0]:
-                grad_input = conv2d_input(ctx.input_size, grad, grad_output, *ctx.params)
+                grad_input = ops.conv2d_input(ctx.input_size, grad, grad_output, *ctx.params)
             if ctx.needs_input_grad[2]:
-                grad_grad_output = conv2d(input, grad, None, *ctx.params)
+                grad_grad_output = ops.conv2d(input, grad, None, *ctx.params)
         return grad_input, None, grad_grad_output, None, None, None, None
 
     @staticmethod
@@ -184,14 +187,14 @@ class Conv2dWeightFunction(torch.autograd.Function):
         input, grad_output = ctx.saved_tensors
         terms = []
         if input_tangent is not None:
-            terms.append(conv2d_weight(input_tangent, ctx.weight_size, grad_output, *ctx.params))
+            terms.append(ops.conv2d_weight(input_tangent, ctx.weight_size, grad_output, *ctx.params))
         if grad_output_tangent is not None:
-            terms.append(conv2d_weight(input, ctx.weight_size, grad_output_tangent, *ctx.params))
+            terms.append(ops.conv2d_weight(input, ctx.weight_size, grad_output_tangent, *ctx.params))
         return reduce(torch.add, terms)
 
     @staticmethod
     def vmap(info: Any, in_dims: tuple[Any, ...], *args: Any) -> tuple[Tensor, int]:
-        return batching.conv2d_weight(conv2d_weight, info.batch_size, in_dims, *args)
+        return batching.conv2d_weight(ops.conv2d_weight, info.batch_size, in_dims, *args)
 
 
 def save_factors(ctx: Any, first: tuple[int, Tensor], second: tuple[int, Tensor]) -> None:
@@ -214,29 +217,41 @@ def sum_over_outputs(grad_output: Tensor, C_out: int) -> Tensor:
     return grad_output.sum((0, 2, 3))
 
 
-def conv2d(*args: Any) -> Tensor:
-    output: Tensor = (ops.conv2d if torch.compiler.is_compiling() else Conv2dFunction.apply)(*args)
-    return output
+def run_below_autograd(op: Any, *args: Any) -> Tensor:
+    """The operator past the rules of this file, which called.
+
+    A Function's forward runs with gradients switched off. That is for its own level: an outer level
+    of ``torch.func``, to which the operator goes next, records its own.
+    """
+    with (
+        torch.enable_grad(),
+        forward_ad._set_fwd_grad_enabled(True),
+        torch._C._AutoDispatchBelowAutograd(),
+    ):
+        result: Tensor = op(*args)
+    return result
 
 
-def conv2d_input(*args: Any) -> Tensor:
-    apply = ops.conv2d_input if torch.compiler.is_compiling() else Conv2dInputFunction.apply
-    grad_input: Tensor = apply(*args)
-    return grad_input
+def as_autograd_rule(function: type[torch.autograd.Function]) -> Any:
+    """What the dispatcher calls for an operator whose operands are being differentiated.
+
+    It sees one level of ``torch.func`` transforms at a time, as PyTorch's own operators do; therefore
+    the Function is entered below ``Function.apply``, which would start over with all the levels.
+    """
+
+    def rule(*args: Any) -> Tensor:
+        with enable_single_level_autograd_function():
+            result: Tensor = super(torch.autograd.Function, function).apply(*args)
+        return result
+
+    return rule
 
 
-def conv2d_weight(*args: Any) -> Tensor:
-    apply = ops.conv2d_weight if torch.compiler.is_compiling() else Conv2dWeightFunction.apply
-    grad_weight: Tensor = apply(*args)
-    return grad_weight
-
-
+rules = torch.library.Library("convgrad_ext", "IMPL")
 for name, function in {
     "conv2d": Conv2dFunction,
     "conv2d_input": Conv2dInputFunction,
     "conv2d_weight": Conv2dWeightFunction,
 }.items():
-    torch.library.register_autograd(
-        f"convgrad_ext::{name}", function.backward, setup_context=function.setup_context
-    )
+    rules.impl(name, as_autograd_rule(function), "Autograd")
     torch.library.register_vmap(f"convgrad_ext::{name}", function.vmap)

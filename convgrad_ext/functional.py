@@ -9,7 +9,6 @@ import torch
 from torch import Tensor
 from torch.overrides import handle_torch_function, has_torch_function_variadic
 
-from convgrad_ext import autograd
 from convgrad_ext.arguments import (
     IntOrPair,
     PaddingLike,
@@ -18,6 +17,7 @@ from convgrad_ext.arguments import (
     check_tensor,
     check_weight_rank,
 )
+from convgrad_ext.autograd import ops
 
 
 def conv2d(
@@ -81,9 +81,9 @@ def conv2d(
     params = as_parameters(input.shape, weight.shape, stride, padding, dilation, groups)
     input, weight, bias = autocast(input, weight, bias)
     if input.dim() == 3:
-        return autograd.conv2d(input.unsqueeze(0), weight, bias, *params).squeeze(0)
+        return ops.conv2d(input.unsqueeze(0), weight, bias, *params).squeeze(0)
     check_image_rank(input.shape)
-    return autograd.conv2d(input, weight, bias, *params)
+    return ops.conv2d(input, weight, bias, *params)
 
 
 def conv2d_input(
@@ -134,9 +134,9 @@ def conv2d_input(
     size = as_size("input_size", input_size)
     params = as_parameters(size, weight.shape, stride, padding, dilation, groups)
     if len(size) == 3 and grad_output.dim() == 3:
-        return autograd.conv2d_input((1, *size), weight, grad_output.unsqueeze(0), *params).squeeze(0)
+        return ops.conv2d_input((1, *size), weight, grad_output.unsqueeze(0), *params).squeeze(0)
     check_image_rank(size)
-    return autograd.conv2d_input(size, weight, grad_output, *params)
+    return ops.conv2d_input(size, weight, grad_output, *params)
 
 
 def conv2d_weight(
@@ -185,7 +185,7 @@ def conv2d_weight(
     if input.dim() == 3 and grad_output.dim() == 3:
         input, grad_output = input.unsqueeze(0), grad_output.unsqueeze(0)
     check_image_rank(input.shape)
-    return autograd.conv2d_weight(input, size, grad_output, *params)
+    return ops.conv2d_weight(input, size, grad_output, *params)
 
 
 def check_image_rank(size: Sequence[int]) -> None:

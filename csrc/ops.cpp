@@ -1,6 +1,6 @@
-// The operators: their schemas, their shapes without data, and what stays below autograd.
+// The operators: their schemas and their shapes without data. Their derivatives are in
+// convgrad_ext/autograd.py, their loops in cpu/.
 #include <ATen/ATen.h>
-#include <c10/core/AutogradState.h>
 #include <torch/library.h>
 
 #include "conv_checks.h"
@@ -37,35 +37,6 @@ Tensor conv2d_weight(const Tensor& input, SymIntArrayRef weight_size, const Tens
 
 }  // namespace meta
 
-// Forward mode lives in the autograd Functions of the Python package. An operator that is called
-// past them, as in a traced graph, has no rule for a tangent and would drop it without a word.
-template <typename T>
-void refuse_tangent(const T&) {}
-void refuse_tangent(const Tensor& tensor) {
-  TORCH_CHECK_NOT_IMPLEMENTED(
-      !tensor.defined() || !tensor._fw_grad(/*level=*/0).defined(),
-      "convgrad_ext: forward-mode differentiation (jvp, jacfwd, hessian) of a convolution inside "
-      "torch.compile or torch.export is not supported; differentiate outside of the graph");
-}
-void refuse_tangent(const std::optional<Tensor>& tensor) {
-  if (tensor) refuse_tangent(*tensor);
-}
-
-constexpr char kConv2d[] = "convgrad_ext::conv2d";
-constexpr char kConv2dInput[] = "convgrad_ext::conv2d_input";
-constexpr char kConv2dWeight[] = "convgrad_ext::conv2d_weight";
-
-// The operator `name` with that refusal in front; its signature is read off its meta function.
-template <const char* name, typename... Args>
-auto refusing_tangents(Tensor (*)(Args...)) {
-  return +[](c10::DispatchKeySet keys, Args... args) -> Tensor {
-    static const auto op =
-        c10::Dispatcher::singleton().findSchemaOrThrow(name, "").typed<Tensor(Args...)>();
-    if (c10::AutogradState::get_tls_state().get_fw_grad_mode()) (refuse_tangent(args), ...);
-    return op.redispatch(keys & c10::after_ADInplaceOrView_keyset, std::forward<Args>(args)...);
-  };
-}
-
 }  // namespace
 
 // Padding is (top, bottom, left, right). conv2d_input and conv2d_weight are the gradients of conv2d:
@@ -87,12 +58,6 @@ TORCH_LIBRARY_IMPL(convgrad_ext, Meta, m) {
   m.impl("conv2d", meta::conv2d);
   m.impl("conv2d_input", meta::conv2d_input);
   m.impl("conv2d_weight", meta::conv2d_weight);
-}
-
-TORCH_LIBRARY_IMPL(convgrad_ext, ADInplaceOrView, m) {
-  m.impl("conv2d", refusing_tangents<kConv2d>(meta::conv2d));
-  m.impl("conv2d_input", refusing_tangents<kConv2dInput>(meta::conv2d_input));
-  m.impl("conv2d_weight", refusing_tangents<kConv2dWeight>(meta::conv2d_weight));
 }
 
 }  // namespace convgrad
