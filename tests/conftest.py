@@ -1,0 +1,33 @@
+"""What every test starts from."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
+import torch
+from hypothesis import settings
+
+import convgrad_ext
+
+settings.register_profile("convgrad", deadline=None, derandomize=True, print_blob=True)
+settings.load_profile("convgrad")
+
+
+@pytest.fixture(params=convgrad_ext.available_kernels())
+def kernel(request: pytest.FixtureRequest) -> Iterator[str]:
+    """Each kernel of this processor in turn."""
+    with convgrad_ext.use_kernel(request.param):
+        yield request.param
+
+
+@pytest.fixture
+def poisoned() -> Iterator[None]:
+    """Fresh memory is NaN, or the largest integer: what a pass leaves unwritten shows."""
+    before = torch.utils.deterministic.fill_uninitialized_memory
+    torch.utils.deterministic.fill_uninitialized_memory = True
+    torch.use_deterministic_algorithms(True)
+    assert torch.empty(3).isnan().all()
+    yield
+    torch.use_deterministic_algorithms(False)
+    torch.utils.deterministic.fill_uninitialized_memory = before

@@ -1,0 +1,47 @@
+"""Convolutions for hypothesis, valid by construction: nothing is drawn and then rejected."""
+
+from __future__ import annotations
+
+from hypothesis import strategies as st
+
+from convgrad_ext.cases import Case
+
+Axis = tuple[int, int, int, tuple[int, int], int]
+
+
+@st.composite
+def axes(draw: st.DrawFn, largest: int = 6) -> Axis:
+    """(input_extent, kernel_size, stride, (lo, hi), dilation) of an axis with an output or more.
+
+    The kernel and its dilation come first, then paddings of either side up to beyond the kernel, and
+    then an image at least as large as the kernel still needs.
+    """
+    kernel_size = draw(st.integers(1, largest))
+    dilation = draw(st.integers(1, 4))
+    stride = draw(st.integers(1, largest))
+    span = dilation * (kernel_size - 1) + 1
+    lo, hi = draw(st.integers(0, span + 2)), draw(st.integers(0, span + 2))
+    least = max(1, span - lo - hi)
+    input_extent = draw(st.integers(least, least + 2 * largest))
+    return input_extent, kernel_size, stride, (lo, hi), dilation
+
+
+@st.composite
+def cases(draw: st.DrawFn) -> Case:
+    """A convolution with 0 to 3 images, 1 to 3 groups and independent axes."""
+    (H, K_h, stride_h, padding_h, dilation_h) = draw(axes(largest=4))
+    (W, K_w, stride_w, padding_w, dilation_w) = draw(axes(largest=4))
+    groups = draw(st.integers(1, 3))
+    per_group = draw(st.tuples(st.integers(1, 3), st.integers(1, 3)))
+    return Case(
+        name="drawn",
+        reason="drawn by hypothesis",
+        N=draw(st.integers(0, 3)),
+        channels=(groups * per_group[0], groups * per_group[1]),
+        image=(H, W),
+        kernel=(K_h, K_w),
+        stride=(stride_h, stride_w),
+        padding=(padding_h, padding_w),
+        dilation=(dilation_h, dilation_w),
+        groups=groups,
+    )

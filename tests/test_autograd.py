@@ -1,0 +1,216 @@
+"""The derivatives: against finite differences, of any order, and what a graph keeps alive."""
+
+from __future__ import annotations
+
+import gc
+import weakref
+from collections.abc import Callable
+from itertools import combinations
+from typing import Any
+
+import pytest
+import torch
+from expected import torch_conv2d
+from torch import Tensor
+from torch.autograd import gradcheck, gradgradcheck
+
+import convgrad_ext
+from convgrad_ext.cases import CASES, Case
+
+ALL_NAMES = ("input", "weight", "bias")
+SUBSETS = [names for n in (1, 2, 3) for names in combinations(ALL_NAMES, n)]
+
+pytestmark = pytest.mark.usefixtures("kernel")
+
+
+def conv_of(case: Case, wanted: tuple[str, ...]) -> tuple[Callable[..., Tensor], list[Tensor]]:
+    """conv2d as a function of the wanted tensors alone, and these."""
+    tensors = dict(zip(ALL_NAMES, case.tensors(torch.float64), strict=True))
+    leaves = [tensors[name].requires_grad_() for name in wanted]
+
+    def function(*leaves: Tensor) -> Tensor:
+        return convgrad_ext.conv2d(
+            **tensors | dict(zip(wanted, leaves, strict=True)), **case.params
+        )
+
+    return function, leaves
+
+
+@pytest.mark.parametrize("wanted", SUBSETS, ids="+".join)
+@pytest.mark.parametrize("case", CASES, ids=str)
+def test_gradcheck(case: Case, wanted: tuple[str, ...]) -> None:
+    function, leaves = conv_of(case, wanted)
+    assert gradcheck(
+        function,
+        leaves,
+        check_forward_ad=True,
+        check_backward_ad=True,
+        check_batched_grad=True,
+        check_batched_forward_grad=True,
+    )
+
+
+@pytest.mark.parametrize("wanted", SUBSETS, ids="+".join)
+@pytest.mark.parametrize("case", CASES, ids=str)
+def test_gradgradcheck(case: Case, wanted: tuple[str, ...]) -> None:
+    function, leaves = conv_of(case, wanted)
+    assert gradgradcheck(
+        function,
+        leaves,
+        check_fwd_over_rev=True,
+        check_rev_over_rev=True,
+        check_batched_grad=True,
+        fast_mode=True,
+    )
+
+
+@pytest.mark.parametrize("case", CASES[:2] + CASES[8:9] + CASES[16:19], ids=str)
+def test_gradgradcheck_element_by_element(case: Case) -> None:
+    """The fast mode above checks random projections; here every entry of the second derivatives."""
+    function, leaves = conv_of(case, ALL_NAMES)
+    assert gradgradcheck(function, leaves, check_fwd_over_rev=True)
+
+
+@pytest.mark.parametrize("case", [c for c in CASES if c.name in ("strided", "grouped")], ids=str)
+def test_gradcheck_of_complex_convolutions(case: Case) -> None:
+    leaves = [t.requires_grad_() for t in case.tensors(torch.complex128)]
+    assert gradcheck(
+        lambda *t: convgrad_ext.conv2d(*t, **case.params), leaves, check_forward_ad=True
+    )
+    assert gradgradcheck(lambda *t: convgrad_ext.conv2d(*t, **case.params), leaves)
+
+
+@pytest.mark.parametrize("case", CASES, ids=str)
+def test_companions_are_differentiable_themselves(case: Case) -> None:
+    """conv2d_input and conv2d_weight as functions of their own tensors, to second order."""
+    input, weight, _ = case.tensors(torch.float64)
+    output = torch_conv2d(case, input, weight)
+
+    def of_input(weight: Tensor, grad_output: Tensor) -> Tensor:
+        return convgrad_ext.conv2d_input(case.input_size, weight, grad_output, **case.params)
+
+    def of_weight(input: Tensor, grad_output: Tensor) -> Tensor:
+        return convgrad_ext.conv2d_weight(input, case.weight_size, grad_output, **case.params)
+
+    for function, operand in ((of_input, weight), (of_weight, input)):
+        leaves = [operand.requires_grad_(), output.clone().requires_grad_()]
+        assert gradcheck(function, leaves, check_forward_ad=True, fast_mode=True)
+        assert gradgradcheck(function, leaves, check_fwd_over_rev=True, fast_mode=True)
+
+
+def test_third_derivative() -> None:
+    """sum(conv(x, w)**3): its third derivative along x, against torch's convolution."""
+    case = CASES[8]
+
+    def third(conv: Callable[..., Tensor]) -> Tensor:
+        input, weight, _ = case.tensors(torch.float64)
+        derivative = (conv(input.requires_grad_(), weight) ** 3).sum()
+        for _ in range(3):
+            (gradient,) = torch.autograd.grad(derivative, input, create_graph=True)
+            derivative = (gradient * torch.arange(gradient.numel()).view_as(gradient)).sum()
+        return derivative
+
+    actual = third(lambda x, w: convgrad_ext.conv2d(x, w, **case.params))
+    expected = third(lambda x, w: torch_conv2d(case, x, w))
+    torch.testing.assert_close(actual, expected, rtol=1e-12, atol=0)
+
+
+def bytes_saved(function: Callable[[], Tensor]) -> int:
+    """The bytes that the graph of an output saves for backward."""
+    saved: list[Tensor] = []
+
+    def pack(t: Tensor) -> Tensor:
+        saved.append(t)
+        return t
+
+    with torch.autograd.graph.saved_tensors_hooks(pack, lambda t: t):
+        function()
+    return sum(t.numel() * t.element_size() for t in saved)
+
+
+@pytest.mark.parametrize(
+    ("wants_input", "wants_weight", "saves"),
+    [
+        pytest.param(True, True, ("input", "weight"), id="both: each needs the other"),
+        pytest.param(True, False, ("weight",), id="frozen weight: the input is not kept"),
+        pytest.param(False, True, ("input",), id="first layer: the weight is not kept"),
+        pytest.param(False, False, (), id="bias alone: neither is kept"),
+    ],
+)
+def test_a_graph_saves_what_its_gradients_need(
+    wants_input: bool, wants_weight: bool, saves: tuple[str, ...]
+) -> None:
+    input = torch.randn(1, 2, 5, 5, requires_grad=wants_input)
+    weight = torch.randn(3, 2, 3, 3, requires_grad=wants_weight)
+    bias = torch.zeros(3, requires_grad=True)
+    sizes = {"input": input.numel() * 4, "weight": weight.numel() * 4}
+    saved = bytes_saved(lambda: convgrad_ext.conv2d(input, weight, bias))
+    assert saved == sum(sizes[name] for name in saves)
+
+
+def test_frozen_weight_frees_the_input() -> None:
+    """What forward mode might have needed is let go with the forward's return."""
+    input = torch.randn(1, 2, 5, 5).mul(1)
+    alive = weakref.ref(input)
+    weight, bias = torch.randn(3, 2, 3, 3), torch.zeros(3, requires_grad=True)
+    output = convgrad_ext.conv2d(input, weight, bias)
+    del input
+    gc.collect()
+    assert output.requires_grad
+    assert alive() is None
+
+
+class DropGradient(torch.autograd.Function):
+    """The identity, with an undefined gradient."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor) -> Tensor:
+        return x.clone()
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor) -> None:
+        return None
+
+
+def test_undefined_gradients_stay_undefined() -> None:
+    """An output that nothing depends on sends back nothing, not zeros that cost a pass."""
+    input = torch.randn(1, 2, 5, 5, requires_grad=True)
+    weight = torch.randn(3, 2, 3, 3, requires_grad=True)
+    output = convgrad_ext.conv2d(input, weight)
+    DropGradient.apply(output).sum().backward()
+    assert input.grad is None
+    assert weight.grad is None
+
+
+def test_in_place_change_of_a_saved_operand_is_noticed() -> None:
+    input = torch.randn(1, 2, 5, 5, requires_grad=True)
+    weight = torch.randn(3, 2, 3, 3, requires_grad=True)
+    output = convgrad_ext.conv2d(input, weight)
+    with torch.no_grad():
+        weight.add_(1)
+    with pytest.raises(RuntimeError, match="modified by an inplace operation"):
+        output.sum().backward()
+
+
+def test_no_graph_without_a_wanted_gradient() -> None:
+    input, weight = torch.randn(1, 2, 5, 5), torch.randn(3, 2, 3, 3, requires_grad=True)
+    with torch.no_grad():
+        assert not convgrad_ext.conv2d(input, weight).requires_grad
+    assert not convgrad_ext.conv2d(input, weight.detach()).requires_grad
+    with torch.inference_mode():
+        assert convgrad_ext.conv2d(input, weight).is_inference()
+
+
+def test_checkpointing_recomputes_the_same() -> None:
+    from torch.utils.checkpoint import checkpoint
+
+    case = CASES[8]
+    input, weight, bias = (t.requires_grad_() for t in case.tensors(torch.float64))
+
+    def run(*tensors: Tensor) -> Tensor:
+        return convgrad_ext.conv2d(*tensors, **case.params)
+
+    leaves = (input, weight, bias)
+    plain = torch.autograd.grad(run(*leaves).sum(), leaves)
+    again = torch.autograd.grad(checkpoint(run, *leaves, use_reentrant=False).sum(), leaves)
+    assert all(torch.equal(a, b) for a, b in zip(plain, again, strict=True))

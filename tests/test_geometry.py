@@ -1,0 +1,150 @@
+"""conv_geometry.h: the three closed forms against the definition, tried out pair by pair."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import given, settings
+from strategies import Axis as DrawnAxis
+from strategies import axes
+
+from convgrad_ext._C import Axis, same_padding
+
+
+def meetings_by_definition(axis: DrawnAxis) -> set[tuple[int, int, int]]:
+    """Every (i, o, k) with i = o*stride - lo + k*dilation, by trying all o and k."""
+    extent, kernel_size, stride, (lo, hi), dilation = axis
+    outputs = (extent + lo + hi - dilation * (kernel_size - 1) - 1) // stride + 1
+    triples = (
+        (o * stride - lo + k * dilation, o, k) for o in range(outputs) for k in range(kernel_size)
+    )
+    return {(i, o, k) for i, o, k in triples if 0 <= i < extent}
+
+
+@given(axes())
+@settings(max_examples=3000)
+def test_the_three_views_are_the_relation(drawn: DrawnAxis) -> None:
+    extent, kernel_size, *_ = drawn
+    axis = Axis(*drawn)
+    expected = meetings_by_definition(drawn)
+
+    def inputs(o: int, k: int) -> int:
+        _, _, stride, (lo, _), dilation = drawn
+        return o * stride - lo + k * dilation
+
+    by_tap = {
+        (inputs(o, k), o, k) for k in range(kernel_size) for o in range(*axis.outputs_of_tap(k))
+    }
+    by_output = {
+        (inputs(o, k), o, k)
+        for o in range(axis.output_extent)
+        for k in range(*axis.taps_of_output(o))
+    }
+    by_input = {(i, o, k) for i in range(extent) for k, o in axis.meetings_of_input(i)}
+    assert by_tap == expected
+    assert by_output == expected
+    assert by_input == expected
+
+
+@given(axes())
+@settings(max_examples=1000)
+def test_ranges_are_ordered_and_inside(drawn: DrawnAxis) -> None:
+    """An empty range is empty, never reversed: 0 <= lo <= hi <= extent."""
+    axis = Axis(*drawn)
+    for k in range(drawn[1]):
+        lo, hi = axis.outputs_of_tap(k)
+        assert 0 <= lo <= hi <= axis.output_extent
+    for o in range(axis.output_extent):
+        lo, hi = axis.taps_of_output(o)
+        assert 0 <= lo <= hi <= drawn[1]
+
+
+@given(axes())
+@settings(max_examples=1000)
+def test_taps_of_an_input_climb_while_outputs_fall(drawn: DrawnAxis) -> None:
+    """From one tap of an input to the next, k climbs by stride/g and o falls by dilation/g."""
+    _, _, stride, _, dilation = drawn
+    axis = Axis(*drawn)
+    for i in range(drawn[0]):
+        met = axis.meetings_of_input(i)
+        for (k, o), (next_k, next_o) in zip(met, met[1:], strict=False):
+            # stride*(o - next_o) = dilation*(next_k - k): both sides moved the input by nothing.
+            assert next_k > k
+            assert stride * (o - next_o) == dilation * (next_k - k)
+
+
+@pytest.mark.parametrize(
+    ("axis", "tap", "outputs"),
+    [
+        pytest.param(Axis(5, 3, 1, (1, 1)), 0, (1, 5), id="first tap loses the first output"),
+        pytest.param(Axis(5, 3, 1, (1, 1)), 1, (0, 5), id="middle tap meets all"),
+        pytest.param(Axis(5, 3, 1, (1, 1)), 2, (0, 4), id="last tap loses the last output"),
+        pytest.param(Axis(3, 3, 1, (4, 4), 4), 0, (3, 3), id="no output: padding alone"),
+        pytest.param(Axis(5, 3, 2, (1, 1)), 0, (1, 3), id="stride 2: outputs 1 and 2 see i=1, 3"),
+    ],
+)
+def test_outputs_of_tap_by_hand(axis: Axis, tap: int, outputs: tuple[int, int]) -> None:
+    lo, hi = axis.outputs_of_tap(tap)
+    assert (lo, hi) == outputs or (lo == hi and outputs[0] == outputs[1])
+
+
+def test_phases_of_stride_two_by_hand() -> None:
+    """5 pixels, 3 taps, stride 2, padding 1: even pixels meet tap 1, odd ones taps 0 and 2."""
+    axis = Axis(5, 3, 2, (1, 1))
+    assert [axis.meetings_of_input(i) for i in range(5)] == [
+        [(1, 0)],
+        [(0, 1), (2, 0)],
+        [(1, 1)],
+        [(0, 2), (2, 1)],
+        [(1, 2)],
+    ]
+
+
+def test_phase_without_a_tap() -> None:
+    """Stride 4 and dilation 2 share the factor 2: pixels of odd phase are never seen."""
+    axis = Axis(9, 3, 4, (0, 0), 2)
+    seen = [i for i in range(9) if axis.meetings_of_input(i)]
+    assert seen == [0, 2, 4, 6, 8]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "padding"),
+    [
+        pytest.param((5, 3, 1, 1), (1, 1), id="odd span splits evenly"),
+        pytest.param((5, 4, 1, 1), (1, 2), id="even span: odd pixel on the far side"),
+        pytest.param((5, 3, 1, 2), (2, 2), id="dilation widens the span"),
+        pytest.param((5, 3, 2, 1), (1, 1), id="stride 2, odd image"),
+        pytest.param((6, 3, 2, 1), (0, 1), id="stride 2, even image"),
+        pytest.param((5, 1, 3, 1), (0, 0), id="stride beyond the kernel needs none"),
+    ],
+)
+def test_same_padding_by_hand(arguments: tuple[int, ...], padding: tuple[int, int]) -> None:
+    assert same_padding(*arguments) == padding
+
+
+@given(axes())
+def test_same_padding_makes_ceil_of_the_quotient(drawn: DrawnAxis) -> None:
+    extent, kernel_size, stride, _, dilation = drawn
+    padding = same_padding(extent, kernel_size, stride, dilation)
+    assert Axis(extent, kernel_size, stride, padding, dilation).output_extent == -(-extent // stride)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        pytest.param((5, 0), "kernel_size=0", id="no tap"),
+        pytest.param((5, 3, 0), "stride=0", id="no step"),
+        pytest.param((5, 3, 1, (-1, 0)), r"padding=\(-1, 0\)", id="negative padding"),
+        pytest.param((5, 3, 1, (0, 0), 0), "dilation=0", id="taps on one pixel"),
+        pytest.param((2, 3), "spans 3 pixels and the padded input has 2", id="does not fit"),
+    ],
+)
+def test_impossible_axes_are_refused(arguments: tuple, message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        Axis(*arguments)
+
+
+def test_same_padding_refuses_what_has_no_answer() -> None:
+    with pytest.raises(RuntimeError, match="non-positive stride is not supported"):
+        same_padding(5, 3, 0, 1)
+    with pytest.raises(RuntimeError, match="non-positive dilation is not supported"):
+        same_padding(5, 3, 1, 0)

@@ -1,0 +1,262 @@
+"""torch.func, forward mode, torch.compile and torch.export: the right value in every cell.
+
+The rows are the transforms; each runs eagerly and inside a graph that torch.compile captures whole.
+Expected values come from the same transform of torch.nn.functional.conv2d, run eagerly.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import pytest
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+from torch.autograd import forward_ad
+from torch.func import functional_call, grad, hessian, jacfwd, jacrev, jvp, vjp, vmap
+from torch.utils._pytree import tree_leaves
+
+import convgrad_ext
+
+PARAMS: dict[str, Any] = {"stride": 2, "padding": (1, 0), "dilation": (1, 2), "groups": 2}
+BATCH = 3
+Conv = Callable[..., Tensor]
+
+
+@pytest.fixture(autouse=True)
+def fresh_compiler() -> Iterator[None]:
+    torch._dynamo.reset()
+    yield
+    torch._dynamo.reset()
+
+
+def operands(*batch: int) -> tuple[Tensor, Tensor, Tensor]:
+    """Input, weight and bias of a strided, dilated, grouped convolution, behind batch dimensions."""
+    generator = torch.Generator().manual_seed(0)
+    sizes = ((2, 4, 5, 6), (6, 2, 3, 2), (6,))
+    input, weight, bias = (
+        torch.randn(*batch, *size, dtype=torch.float64, generator=generator) for size in sizes
+    )
+    return input, weight, bias
+
+
+def loss_of(conv: Conv) -> Conv:
+    """A loss whose derivatives vanish at no order that is looked at here."""
+    return lambda input, weight, bias: (conv(input, weight, bias, **PARAMS) ** 3).sum()
+
+
+def tangent_of(conv: Conv) -> Any:
+    def run(*primals: Tensor) -> Tensor:
+        return jvp(loss_of(conv), primals, tuple(p.flip(0) for p in primals))[1]
+
+    return run
+
+
+def dual_tangent_of(conv: Conv) -> Any:
+    def run(input: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
+        with forward_ad.dual_level():
+            duals = [forward_ad.make_dual(t, t.flip(0)) for t in (input, weight, bias)]
+            return forward_ad.unpack_dual(loss_of(conv)(*duals)).tangent
+
+    return run
+
+
+def pullback_of(conv: Conv) -> Any:
+    def run(*primals: Tensor) -> Any:
+        output, pull = vjp(loss_of(conv), *primals)
+        return pull(torch.ones_like(output))
+
+    return run
+
+
+def reverse_over_forward(conv: Conv) -> Any:
+    return lambda *primals: grad(lambda x: tangent_of(conv)(x, *primals[1:]))(primals[0])
+
+
+EVERY = (0, 1, 2)
+TRANSFORMS: dict[str, Callable[[Conv], Any]] = {
+    "forward": loss_of,
+    "grad": lambda conv: grad(loss_of(conv), EVERY),
+    "vjp": pullback_of,
+    "jvp": tangent_of,
+    "forward_ad": dual_tangent_of,
+    "jacrev": lambda conv: jacrev(loss_of(conv), EVERY),
+    "jacfwd": lambda conv: jacfwd(loss_of(conv), EVERY),
+    "hessian": lambda conv: hessian(loss_of(conv), EVERY),
+    "grad of grad": lambda conv: jacrev(grad(loss_of(conv)), EVERY),
+    "forward of forward": lambda conv: jacfwd(jacfwd(loss_of(conv)), EVERY),
+    "reverse over forward": reverse_over_forward,
+}
+BATCHED: dict[str, tuple[Callable[[Conv], Any], tuple[int | None, ...]]] = {
+    f"{name}, batched {what}": (transform, dims)
+    for name, transform in {
+        "forward": loss_of,
+        "grad": lambda conv: grad(loss_of(conv), EVERY),
+        "jvp": tangent_of,
+    }.items()
+    for what, dims in {
+        "input": (0, None, None),
+        "weight": (None, 1, None),
+        "bias": (None, None, 0),
+        "input and weight": (2, 0, None),
+        "weight and bias": (None, 0, 0),
+        "input and bias": (0, None, 0),
+        "all": (0, 0, 0),
+    }.items()
+}
+
+
+def assert_same(actual: Any, expected: Any) -> None:
+    """Equal to float64 precision, and not all zero: a dropped derivative would be."""
+    for a, e in zip(tree_leaves(actual), tree_leaves(expected), strict=True):
+        assert e.abs().max() > 0
+        torch.testing.assert_close(a, e, rtol=1e-10, atol=1e-10 * float(e.abs().max()))
+
+
+@pytest.mark.parametrize("name", TRANSFORMS)
+def test_eager_transform(name: str) -> None:
+    transform = TRANSFORMS[name]
+    assert_same(transform(convgrad_ext.conv2d)(*operands()), transform(F.conv2d)(*operands()))
+
+
+@pytest.mark.parametrize("name", TRANSFORMS)
+def test_compiled_transform(name: str) -> None:
+    """A whole graph or an error; a silent wrong number is what this test is against."""
+    transform = TRANSFORMS[name]
+    compiled = torch.compile(transform(convgrad_ext.conv2d), fullgraph=True, backend="aot_eager")
+    assert_same(compiled(*operands()), transform(F.conv2d)(*operands()))
+
+
+def batched_operands(dims: tuple[int | None, ...]) -> list[Tensor]:
+    """Operands with a batch dimension where `dims` has one."""
+    return [
+        plain if dim is None else batched.movedim(0, dim)
+        for plain, batched, dim in zip(operands(), operands(BATCH), dims, strict=True)
+    ]
+
+
+@pytest.mark.parametrize("name", BATCHED)
+def test_vmap(name: str) -> None:
+    """Per-example gradients and ensembles: one call gives what a loop over the batch would."""
+    transform, dims = BATCHED[name]
+    tensors = batched_operands(dims)
+    actual = vmap(transform(convgrad_ext.conv2d), dims)(*tensors)
+    examples = [
+        [t if d is None else t.select(d, b) for t, d in zip(tensors, dims, strict=True)]
+        for b in range(BATCH)
+    ]
+    looped = [tree_leaves(transform(F.conv2d)(*example)) for example in examples]
+    assert_same(actual, [torch.stack(leaves) for leaves in zip(*looped, strict=True)])
+
+
+@pytest.mark.parametrize("name", ["grad, batched input", "grad, batched all", "jvp, batched weight"])
+def test_compiled_vmap(name: str) -> None:
+    transform, dims = BATCHED[name]
+    tensors = batched_operands(dims)
+    compiled = torch.compile(
+        vmap(transform(convgrad_ext.conv2d), dims), fullgraph=True, backend="aot_eager"
+    )
+    assert_same(compiled(*tensors), vmap(transform(F.conv2d), dims)(*tensors))
+
+
+@pytest.mark.parametrize("pass_name", ["conv2d_input", "conv2d_weight"])
+@pytest.mark.parametrize("dims", [(0, None), (None, 0), (0, 0), (2, 1)], ids=str)
+def test_vmap_of_the_companions(pass_name: str, dims: tuple[int | None, int | None]) -> None:
+    """Each rule of batching, called by itself: one operand batched, or both."""
+    input, weight, bias = operands(BATCH)
+    grad_output = F.conv2d(input[0], weight[0], bias[0], **PARAMS).expand(BATCH, -1, -1, -1, -1)
+    grad_output = grad_output * torch.arange(1.0, BATCH + 1)[:, None, None, None, None]
+
+    def run(first: Tensor, grad_output: Tensor, module: Any) -> Tensor:
+        if pass_name == "conv2d_input":
+            return module.conv2d_input((2, 4, 5, 6), first, grad_output, **PARAMS)
+        return module.conv2d_weight(first, (6, 2, 3, 2), grad_output, **PARAMS)
+
+    pair = (weight if pass_name == "conv2d_input" else input, grad_output)
+    tensors = [t[0] if d is None else t.movedim(0, d) for t, d in zip(pair, dims, strict=True)]
+    actual = vmap(lambda a, b: run(a, b, convgrad_ext), dims)(*tensors)
+    looped = [
+        run(*(t[0] if d is None else t[b] for t, d in zip(pair, dims, strict=True)), torch.nn.grad)
+        for b in range(BATCH)
+    ]
+    assert_same(actual, torch.stack(looped))
+
+
+@pytest.mark.parametrize("dynamic", [False, True], ids=["static", "dynamic"])
+def test_compiled_training_step(dynamic: bool) -> None:
+    """Forward and backward in one graph, over changing sizes: with dynamic shapes, one graph."""
+    graphs = torch._dynamo.testing.CompileCounterWithBackend("aot_eager")
+    step = torch.compile(convgrad_ext.conv2d, fullgraph=True, dynamic=dynamic, backend=graphs)
+    _, weight, bias = operands()
+    for size in [(2, 4, 5, 6), (3, 4, 9, 8), (4, 4, 7, 11)]:
+        leaves = [t.requires_grad_() for t in (torch.randn(size).double(), weight, bias)]
+        actual, expected = step(*leaves, **PARAMS), F.conv2d(*leaves, **PARAMS)
+        assert_same(actual, expected)
+        grads = [torch.autograd.grad((y**2).sum(), leaves) for y in (actual, expected)]
+        assert_same(*grads)
+    assert graphs.frame_count == (1 if dynamic else 3)
+
+
+def test_compiled_to_machine_code() -> None:
+    """The default backend, which allocates and calls our operators by itself."""
+    leaves = [t.requires_grad_() for t in operands()]
+    compiled = torch.compile(loss_of(convgrad_ext.conv2d), fullgraph=True)
+    actual = torch.autograd.grad(compiled(*leaves), leaves)
+    assert_same(actual, torch.autograd.grad(loss_of(F.conv2d)(*leaves), leaves))
+
+
+def test_exported_model() -> None:
+    """A model with a dynamic batch and image, called with sizes it was not exported with."""
+    model = torch.nn.Sequential(convgrad_ext.Conv2d(3, 4, 3, stride=2, padding=1), torch.nn.ReLU())
+    sizes = {0: torch.export.Dim("N"), 2: torch.export.Dim("H", min=4), 3: torch.export.Dim("W", min=4)}
+    exported = torch.export.export(model, (torch.randn(2, 3, 8, 9),), dynamic_shapes=(sizes,))
+    image = torch.randn(5, 3, 11, 6)
+    assert torch.equal(exported.module()(image), model(image))
+    targets = [str(node.target) for node in exported.graph.nodes]
+    assert "convgrad_ext.conv2d.default" in targets
+
+
+def test_per_sample_gradients_of_a_model() -> None:
+    """vmap(grad) over functional_call, as differential privacy uses it."""
+    model = torch.nn.Sequential(convgrad_ext.Conv2d(1, 3, 3, padding=1), torch.nn.Flatten())
+    model = model.double()
+    parameters = {name: p.detach() for name, p in model.named_parameters()}
+    images = torch.randn(BATCH, 1, 5, 5, dtype=torch.float64)
+
+    def loss(parameters: dict[str, Tensor], image: Tensor) -> Tensor:
+        return (functional_call(model, parameters, image[None]) ** 2).sum()
+
+    per_sample = vmap(grad(loss), (None, 0))(parameters, images)
+    for b in range(BATCH):
+        model.zero_grad()
+        (model(images[b : b + 1]) ** 2).sum().backward()
+        expected = [p.grad for p in model.parameters()]
+        assert_same([g[b] for g in per_sample.values()], expected)
+
+
+@pytest.mark.parametrize("op_name", ["conv2d", "conv2d_input", "conv2d_weight"])
+def test_operators_meet_the_contract_of_torch_library(op_name: str) -> None:
+    """opcheck: schema, autograd registration, fake tensors, tracing with dynamic shapes."""
+    input, weight, bias = (t.requires_grad_() for t in operands())
+    params = ((2, 2), (1, 1, 0, 0), (1, 2), 2)
+    grad_output = F.conv2d(input, weight, bias, **PARAMS).detach().requires_grad_()
+    arguments = {
+        "conv2d": (input, weight, bias, *params),
+        "conv2d_input": (tuple(input.shape), weight, grad_output, *params),
+        "conv2d_weight": (input, tuple(weight.shape), grad_output, *params),
+    }
+    op = getattr(torch.ops.convgrad_ext, op_name).default
+    torch.library.opcheck(op, arguments[op_name])
+
+
+def test_the_functions_can_be_applied_directly() -> None:
+    """Conv2dFunction.apply inside torch.func, where it meets all levels of a transform at once."""
+    params = ((2, 2), (1, 1, 0, 0), (1, 2), 2)
+
+    def direct(input: Tensor, weight: Tensor, bias: Tensor, **_: Any) -> Tensor:
+        return convgrad_ext.Conv2dFunction.apply(input, weight, bias, *params)
+
+    for name in ("grad", "jvp", "hessian"):
+        transform = TRANSFORMS[name]
+        assert_same(transform(direct)(*operands()), transform(F.conv2d)(*operands()))
