@@ -1,10 +1,10 @@
-"""The argument forms of torch.nn.functional.conv2d, brought into the one form the operators take."""
+"""The argument forms of torch.nn.functional.conv2d, brought into one form."""
 
 from __future__ import annotations
 
 import operator
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import Tensor
@@ -24,7 +24,7 @@ PADDING = "an int, (vertical, horizontal), ((top, bottom), (left, right)), 'same
 def as_int(name: str, value: Any, expected: str, argument: Any) -> int:
     """`value`, all or part of what was passed as `name`, as an int."""
     if isinstance(value, (int, torch.SymInt)) and not isinstance(value, bool):
-        return value  # a symbolic integer stays symbolic: __index__ would fix it to the size at hand
+        return cast("int", value)  # symbolic or not: __index__ would fix a symbol to its size now
     if isinstance(value, bool) or not hasattr(value, "__index__"):
         raise TypeError(f"convgrad_ext: {name} must be {expected}, but got {argument!r}")
     return operator.index(value)
@@ -53,6 +53,20 @@ def is_pair_of_pairs(padding: Any) -> bool:
     )
 
 
+def as_pair_of_pairs(padding: Any) -> tuple[Pair, Pair]:
+    """((top, bottom), (left, right)) as tuples of ints."""
+    top, bottom, left, right = (
+        as_int("padding", v, PADDING, padding) for side in padding for v in side
+    )
+    return (top, bottom), (left, right)
+
+
+def torch_takes_padding(padding: Any, stride: Any) -> bool:
+    """Whether torch.nn.functional.conv2d has this form of padding too."""
+    strided = padding == "same" and as_pair("stride", stride) != (1, 1)
+    return not (strided or is_pair_of_pairs(padding))
+
+
 def as_padding(
     padding: Any, image: Sequence[int], kernel: Sequence[int], stride: Pair, dilation: Pair
 ) -> Padding:
@@ -60,8 +74,8 @@ def as_padding(
     if isinstance(padding, str):
         return named_padding(padding, image, kernel, stride, dilation)
     if is_pair_of_pairs(padding):
-        numbers = [as_int("padding", v, PADDING, padding) for side in padding for v in side]
-        return numbers[0], numbers[1], numbers[2], numbers[3]
+        (top, bottom), (left, right) = as_pair_of_pairs(padding)
+        return top, bottom, left, right
     vertical, horizontal = as_pair("padding", padding, PADDING)
     return vertical, vertical, horizontal, horizontal
 

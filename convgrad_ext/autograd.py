@@ -26,8 +26,8 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from torch._functorch import autograd_function as single_level
 from torch.autograd import forward_ad
-from torch._functorch.autograd_function import enable_single_level_autograd_function
 
 from convgrad_ext import (
     _C,  # noqa: F401  registers the operators
@@ -187,9 +187,13 @@ class Conv2dWeightFunction(torch.autograd.Function):
         input, grad_output = ctx.saved_tensors
         terms = []
         if input_tangent is not None:
-            terms.append(ops.conv2d_weight(input_tangent, ctx.weight_size, grad_output, *ctx.params))
+            terms.append(
+                ops.conv2d_weight(input_tangent, ctx.weight_size, grad_output, *ctx.params)
+            )
         if grad_output_tangent is not None:
-            terms.append(ops.conv2d_weight(input, ctx.weight_size, grad_output_tangent, *ctx.params))
+            terms.append(
+                ops.conv2d_weight(input, ctx.weight_size, grad_output_tangent, *ctx.params)
+            )
         return reduce(torch.add, terms)
 
     @staticmethod
@@ -235,13 +239,13 @@ def run_below_autograd(op: Any, *args: Any) -> Tensor:
 def as_autograd_rule(function: type[torch.autograd.Function]) -> Any:
     """What the dispatcher calls for an operator whose operands are being differentiated.
 
-    It sees one level of ``torch.func`` transforms at a time, as PyTorch's own operators do; therefore
-    the Function is entered below ``Function.apply``, which would start over with all the levels.
+    It sees one level of ``torch.func`` transforms at a time, as PyTorch's own operators do. So it
+    enters the Function below ``Function.apply``, which would start over with all the levels.
     """
 
     def rule(*args: Any) -> Tensor:
-        with enable_single_level_autograd_function():
-            result: Tensor = super(torch.autograd.Function, function).apply(*args)
+        with single_level.enable_single_level_autograd_function():  # type: ignore[attr-defined]
+            result: Tensor = super(torch.autograd.Function, function).apply(*args)  # type: ignore[misc]
         return result
 
     return rule

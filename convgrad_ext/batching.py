@@ -1,9 +1,8 @@
 """The vmap rules: a batch dimension folds into an axis that the convolution already has.
 
-A batched operand beside a fixed one joins N or the channels within each group; two batched operands
-join the groups, where every example keeps to itself. Each rule turns one call on B examples into one
-call on a larger convolution, and takes the pass itself (`apply`), so that it serves the Functions and
-the operators alike.
+A batched operand beside a fixed one joins N or the channels within each group; two batched
+operands join the groups, where every example keeps to itself. So one call on B examples becomes one
+call of the pass, `apply`, on a larger convolution.
 """
 
 from __future__ import annotations
@@ -100,7 +99,9 @@ def conv2d_weight(
         grad_weight = apply(input, size, folded, *params)
         return unfold_from_groups(grad_weight, B, C_OUT_AXIS, groups), 0
     folded = fold(input, input_dim, CHANNEL_AXIS)
-    grad_weight = apply(folded, size, fold(grad_output, grad_dim, CHANNEL_AXIS), *window, B * groups)
+    grad_weight = apply(
+        folded, size, fold(grad_output, grad_dim, CHANNEL_AXIS), *window, B * groups
+    )
     return unfold(grad_weight, B, C_OUT_AXIS), 0
 
 

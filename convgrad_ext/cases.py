@@ -9,9 +9,10 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
-from convgrad_ext.arguments import is_pair_of_pairs
+from convgrad_ext.arguments import torch_takes_padding
 
 
 @dataclass(frozen=True)
@@ -28,6 +29,7 @@ class Case:
     padding: Any = 0
     dilation: Any = 1
     groups: int = 1
+    same: tuple[int, int, int, int] | None = None  # what padding='same' is here, by hand
 
     @property
     def input_size(self) -> tuple[int, int, int, int]:
@@ -51,8 +53,24 @@ class Case:
     @property
     def in_torch(self) -> bool:
         """Whether torch.nn.functional.conv2d takes this form of padding."""
-        strided = self.stride not in (1, (1, 1))
-        return not (is_pair_of_pairs(self.padding) or (self.padding == "same" and strided))
+        return torch_takes_padding(self.padding, self.stride)
+
+    @property
+    def sides(self) -> tuple[int, int, int, int]:
+        """(top, bottom, left, right) of any form of padding."""
+        if self.padding == "same" and self.same is not None:
+            return self.same
+        if self.padding == "valid":
+            return (0, 0, 0, 0)
+        pair = (self.padding,) * 2 if isinstance(self.padding, int) else self.padding
+        (top, bottom), (left, right) = ((p, p) if isinstance(p, int) else p for p in pair)
+        return (top, bottom, left, right)
+
+    def torch_conv2d(self, input: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
+        """PyTorch's convolution of the image padded beforehand: it serves every form of padding."""
+        top, bottom, left, right = self.sides
+        padded = F.pad(input, (left, right, top, bottom))
+        return F.conv2d(padded, weight, bias, self.stride, 0, self.dilation, self.groups)
 
     def tensors(self, dtype: torch.dtype, seed: int = 0) -> tuple[Tensor, Tensor, Tensor]:
         """Random input, weight and bias."""
@@ -87,7 +105,9 @@ CASES = (
         stride=(2, 3),
     ),
     Case("dilated", "taps lie apart", image=(7, 6), dilation=2, padding=1),
-    Case("dilation_differs_by_axis", "height and width are not swapped", dilation=(2, 3), padding=2),
+    Case(
+        "dilation_differs_by_axis", "height and width are not swapped", dilation=(2, 3), padding=2
+    ),
     Case(
         "dilation_jumps_over_the_image",
         "outer taps only ever meet padding",
@@ -121,11 +141,38 @@ CASES = (
     Case("one_image", "a batch of one", N=1, padding=1),
     Case("wide_kernel", "1xK kernels", kernel=(1, 4), padding=(0, 2)),
     Case("tall_kernel", "Kx1 kernels", kernel=(4, 1), padding=(2, 0)),
-    Case("same", "padding='same' with an odd span", kernel=(3, 3), padding="same"),
-    Case("same_dilated", "padding='same' with dilation", kernel=(3, 3), dilation=2, padding="same"),
+    Case(
+        "same",
+        "padding='same' with an odd span",
+        kernel=(3, 3),
+        padding="same",
+        same=(1, 1, 1, 1),
+    ),
+    Case(
+        "same_dilated",
+        "padding='same' with dilation",
+        kernel=(3, 3),
+        dilation=2,
+        padding="same",
+        same=(2, 2, 2, 2),
+    ),
     Case("valid", "padding by name", padding="valid", stride=2),
-    Case("same_strided", "output ceil(H/stride)", kernel=(3, 3), stride=2, padding="same"),
-    Case("same_even_kernel", "the odd pixel goes to the far side", kernel=(2, 4), stride=(1, 3), padding="same"),
+    Case(
+        "same_strided",
+        "output ceil(H/stride), 3x2 of 5x4",
+        kernel=(3, 3),
+        stride=2,
+        padding="same",
+        same=(1, 1, 0, 1),
+    ),
+    Case(
+        "same_even_kernel",
+        "the odd pixel goes to the far side",
+        kernel=(2, 4),
+        stride=(1, 3),
+        padding="same",
+        same=(0, 1, 1, 2),
+    ),
     Case("asymmetric", "near and far side differ", padding=((2, 0), (0, 1)), stride=2),
     Case("asymmetric_far_only", "causal in reverse", padding=((0, 2), (0, 1))),
 )

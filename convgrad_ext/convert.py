@@ -7,7 +7,7 @@ from typing import TypeVar
 from torch import nn
 from torch.nn.utils import parametrize
 
-from convgrad_ext.arguments import is_pair_of_pairs
+from convgrad_ext.arguments import torch_takes_padding
 from convgrad_ext.modules import Conv2d, LazyConv2d
 
 Module = TypeVar("Module", bound=nn.Module)
@@ -70,18 +70,15 @@ def revert(module: Module) -> Module:
     """
     check_module("revert", module)
     for name, layer in module.named_modules():
-        if plain_class(layer) in THEIRS_FOR_OURS and not torch_takes_padding(layer):
+        if plain_class(layer) in THEIRS_FOR_OURS and not torch_takes_padding(
+            layer.padding, layer.stride
+        ):
             raise ValueError(
                 f"revert: layer '{name}' has padding={layer.padding}, which torch.nn.Conv2d does "
                 "not take with its stride"
             )
     swap_classes(module, THEIRS_FOR_OURS)
     return module
-
-
-def torch_takes_padding(layer: nn.Module) -> bool:
-    strided = tuple(layer.stride) != (1, 1)  # type: ignore[arg-type]
-    return not (is_pair_of_pairs(layer.padding) or (layer.padding == "same" and strided))
 
 
 def swap_classes(module: nn.Module, classes: Classes) -> None:

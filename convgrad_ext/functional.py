@@ -66,11 +66,11 @@ def conv2d(
         tensor([[[[10., 18.],
                   [42., 50.]]]])
 
-    Source: https://docs.pytorch.org/docs/stable/generated/torch.nn.functional.conv2d.html; V. Dumoulin
-    and F. Visin, A guide to convolution arithmetic for deep learning, arXiv:1603.07285.
+    Source: https://docs.pytorch.org/docs/stable/generated/torch.nn.functional.conv2d.html and
+    V. Dumoulin, F. Visin, A guide to convolution arithmetic for deep learning, arXiv:1603.07285.
     """
     if has_torch_function_variadic(input, weight, bias):
-        return handle_torch_function(  # type: ignore[no-any-return]
+        return handle_torch_function(
             conv2d, (input, weight, bias), input, weight, bias, stride, padding, dilation, groups
         )
     check_tensor("input", input)

@@ -7,7 +7,13 @@ from typing import Any
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from convgrad_ext.arguments import as_padding, as_pair, is_pair_of_pairs
+from convgrad_ext.arguments import (
+    IntOrPair,
+    PaddingLike,
+    as_pair_of_pairs,
+    as_parameters,
+    torch_takes_padding,
+)
 from convgrad_ext.functional import conv2d
 
 
@@ -45,16 +51,33 @@ class Conv2d(nn.Conv2d):
         self,
         in_channels: int,
         out_channels: int,
-        kernel_size: Any,
-        stride: Any = 1,
-        padding: Any = 0,
-        *args: Any,
-        **kwargs: Any,
+        kernel_size: IntOrPair,
+        stride: IntOrPair = 1,
+        padding: PaddingLike = 0,
+        dilation: IntOrPair = 1,
+        groups: int = 1,
+        bias: bool = True,
+        padding_mode: str = "zeros",
+        device: Any = None,
+        dtype: Any = None,
     ) -> None:
-        extended = is_pair_of_pairs(padding) or (padding == "same" and as_pair("stride", stride) != (1, 1))
-        super().__init__(in_channels, out_channels, kernel_size, stride, 0 if extended else padding, *args, **kwargs)
-        if extended:
-            self.padding = padding if isinstance(padding, str) else tuple(map(tuple, padding))
+        beyond_torch = not torch_takes_padding(padding, stride)
+        super().__init__(
+            in_channels,
+            out_channels,
+            kernel_size,  # type: ignore[arg-type]
+            stride,  # type: ignore[arg-type]
+            0 if beyond_torch else padding,  # type: ignore[arg-type]
+            dilation,  # type: ignore[arg-type]
+            groups,
+            bias,
+            padding_mode,  # type: ignore[arg-type]
+            device,
+            dtype,
+        )
+        if beyond_torch:
+            named = isinstance(padding, str)
+            self.padding: Any = padding if named else as_pair_of_pairs(padding)
 
     def _conv_forward(self, input: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
         padding: Any = self.padding
@@ -65,13 +88,13 @@ class Conv2d(nn.Conv2d):
 
     def _image_padding(self, input: Tensor) -> list[int]:
         """The padding as torch.nn.functional.pad takes it: (left, right, top, bottom)."""
-        top, bottom, left, right = as_padding(
-            self.padding, input.shape, self.kernel_size, self.stride, self.dilation
+        _, (top, bottom, left, right), _, _ = as_parameters(
+            input.shape, self.kernel_size, self.stride, self.padding, self.dilation, self.groups
         )
         return [left, right, top, bottom]
 
 
-class LazyConv2d(nn.LazyConv2d, Conv2d):
+class LazyConv2d(nn.LazyConv2d, Conv2d):  # type: ignore[misc]
     """A :class:`Conv2d` that learns in_channels from its first input.
 
     Shapes, attributes, errors: as :class:`Conv2d`, which it becomes with its first call.
@@ -85,4 +108,4 @@ class LazyConv2d(nn.LazyConv2d, Conv2d):
     Source: https://docs.pytorch.org/docs/stable/generated/torch.nn.LazyConv2d.html
     """
 
-    cls_to_become = Conv2d  # type: ignore[assignment]
+    cls_to_become = Conv2d

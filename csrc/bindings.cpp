@@ -30,9 +30,9 @@ Axis checked_axis(int64_t I, int64_t K, int64_t stride, std::pair<int64_t, int64
                     ">= 1, but got input_extent=",
                     I, ", kernel_size=", K, ", stride=", stride, ", padding=(", lo, ", ", hi,
                     "), dilation=", dilation);
-  TORCH_CHECK_VALUE(kernel_span(K, dilation) <= padded_extent(I, lo, hi),
-                    "Axis: the kernel spans ", kernel_span(K, dilation),
-                    " pixels and the padded input has ", padded_extent(I, lo, hi));
+  TORCH_CHECK_VALUE(kernel_span(K, dilation) <= padded_extent(I, lo, hi), "Axis: the kernel spans ",
+                    kernel_span(K, dilation), " pixels and the padded input has ",
+                    padded_extent(I, lo, hi));
   return Axis(I, K, stride, lo, hi, dilation);
 }
 
@@ -65,8 +65,10 @@ Tensor scatter_grad_weight(const Tensor& input, const Ints& weight_size, const T
 }
 
 Tensor grad_bias(const Tensor& grad_output) {
-  TORCH_CHECK_VALUE(grad_output.dim() == 4, "grad_bias: grad_output must have the size (N, C_out, "
-                    "H_out, W_out), but got ", grad_output.sizes());
+  TORCH_CHECK_VALUE(grad_output.dim() == 4,
+                    "grad_bias: grad_output must have the size (N, C_out, "
+                    "H_out, W_out), but got ",
+                    grad_output.sizes());
   Tensor grad_bias = at::empty({grad_output.size(1)}, grad_output.options());
   reference::grad_bias(grad_output, grad_bias);
   return grad_bias;
@@ -75,8 +77,8 @@ Tensor grad_bias(const Tensor& grad_output) {
 py::dict describe(const cpu::Kernel& kernel) {
   py::list dtypes;
   for (at::ScalarType dtype : kernel.dtypes)
-    dtypes.append(py::reinterpret_borrow<py::object>(
-        reinterpret_cast<PyObject*>(torch::getTHPDtype(dtype))));
+    dtypes.append(
+        py::reinterpret_borrow<py::object>(reinterpret_cast<PyObject*>(torch::getTHPDtype(dtype))));
   using namespace py::literals;
   return py::dict("name"_a = kernel.name, "isa"_a = kernel.isa, "dtypes"_a = py::tuple(dtypes),
                   "passes"_a = py::tuple(py::cast(kernel.passes())),
@@ -99,9 +101,16 @@ PYBIND11_MODULE(_C, m) {
            py::arg("stride") = 1, py::arg("padding") = std::pair<int64_t, int64_t>{0, 0},
            py::arg("dilation") = 1)
       .def_readonly("output_extent", &Axis::O)
-      .def("outputs_of_tap", [](const Axis& axis, int64_t k) { return as_pair(axis.outputs_of_tap(k)); }, py::arg("k"))
-      .def("taps_of_output", [](const Axis& axis, int64_t o) { return as_pair(axis.taps_of_output(o)); }, py::arg("o"))
-      .def("meetings_of_input", [](const Axis& axis, int64_t i) { return as_pairs(axis.meetings_of_input(i)); }, py::arg("i"));
+      .def(
+          "outputs_of_tap",
+          [](const Axis& axis, int64_t k) { return as_pair(axis.outputs_of_tap(k)); }, py::arg("k"))
+      .def(
+          "taps_of_output",
+          [](const Axis& axis, int64_t o) { return as_pair(axis.taps_of_output(o)); }, py::arg("o"))
+      .def(
+          "meetings_of_input",
+          [](const Axis& axis, int64_t i) { return as_pairs(axis.meetings_of_input(i)); },
+          py::arg("i"));
 
   m.def("same_padding", &checked_same_padding, py::arg("input_extent"), py::arg("kernel_size"),
         py::arg("stride"), py::arg("dilation"));

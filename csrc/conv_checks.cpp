@@ -22,16 +22,17 @@ void check_ranks(c10::ArrayRef<Int> input_size, c10::ArrayRef<Int> weight_size,
   TORCH_CHECK(spatial == 2, "expected stride to be a single integer value or a list of ", spatial,
               " values to match the convolution dimensions, but got stride=", params.stride);
   TORCH_CHECK(input_size.size() == 4, "Expected 4-dimensional input for 4-dimensional weight ",
-              weight_size, ", but got ", input_size.size(), "-dimensional input of size ", input_size,
-              " instead");
+              weight_size, ", but got ", input_size.size(), "-dimensional input of size ",
+              input_size, " instead");
 }
 
 template <typename Int>
 void check_params(const ConvParams<Int>& params) {
-  TORCH_CHECK(params.stride.size() == 2 && params.dilation.size() == 2 && params.padding.size() == 4,
-              "expected 2 values of stride, 4 of padding (top, bottom, left, right) and 2 of "
-              "dilation, but got stride=",
-              params.stride, ", padding=", params.padding, ", dilation=", params.dilation);
+  TORCH_CHECK(
+      params.stride.size() == 2 && params.dilation.size() == 2 && params.padding.size() == 4,
+      "expected 2 values of stride, 4 of padding (top, bottom, left, right) and 2 of "
+      "dilation, but got stride=",
+      params.stride, ", padding=", params.padding, ", dilation=", params.dilation);
   TORCH_CHECK(params.groups > 0, "non-positive groups is not supported");
   TORCH_CHECK(!any_below(params.padding, 0), "negative padding is not supported");
   TORCH_CHECK(!any_below(params.stride, 1), "non-positive stride is not supported");
@@ -62,12 +63,13 @@ void check_kernel_fits(c10::ArrayRef<Int> input_size, c10::ArrayRef<Int> weight_
   const Int padded_w = padded_extent<Int>(input_size[3], params.padding[2], params.padding[3]);
   const Int span_h = kernel_span<Int>(weight_size[2], params.dilation[0]);
   const Int span_w = kernel_span<Int>(weight_size[3], params.dilation[1]);
-  TORCH_CHECK(padded_h >= span_h && padded_w >= span_w, "Calculated padded input size per channel: (",
-              padded_h, " x ", padded_w, "). Kernel size: (", span_h, " x ", span_w,
+  TORCH_CHECK(padded_h >= span_h && padded_w >= span_w,
+              "Calculated padded input size per channel: (", padded_h, " x ", padded_w,
+              "). Kernel size: (", span_h, " x ", span_w,
               "). Kernel size can't be greater than actual input size");
-  TORCH_CHECK((input_size[2] > 0 && input_size[3] > 0) || input_size[0] == 0 || input_size[1] == 0,
-              "Only zero batch or zero channel inputs are supported, but got input shape: ",
-              input_size);
+  TORCH_CHECK(
+      (input_size[2] > 0 && input_size[3] > 0) || input_size[0] == 0 || input_size[1] == 0,
+      "Only zero batch or zero channel inputs are supported, but got input shape: ", input_size);
 }
 
 // The size of the output, after every check that needs sizes alone.

@@ -54,7 +54,8 @@ constexpr Int padded_extent(Int I, Int padding_lo, Int padding_hi) {
 
 // O of the relation; the kernel must fit into the padded input.
 template <typename Int>
-constexpr Int output_extent(Int I, Int K, Int stride, Int padding_lo, Int padding_hi, Int dilation) {
+constexpr Int output_extent(Int I, Int K, Int stride, Int padding_lo, Int padding_hi,
+                            Int dilation) {
   return (padded_extent(I, padding_lo, padding_hi) - kernel_span(K, dilation)) / stride + 1;
 }
 
@@ -111,7 +112,8 @@ struct Phase {
 
   constexpr Meetings meetings(int64_t j) const {
     const int64_t o = j + output_offset;
-    const Range t = Range::within(ceil_div(o - O + 1, output_step), floor_div(o, output_step) + 1, T);
+    const Range t =
+        Range::within(ceil_div(o - O + 1, output_step), floor_div(o, output_step) + 1, T);
     return {t, {first_tap, o}, tap_step, output_step};
   }
 };
@@ -155,8 +157,14 @@ struct Axis {
     const int64_t tap_step = stride / std::gcd(stride, dilation);
     const int64_t output_step = dilation / std::gcd(stride, dilation);
     const int64_t offset = floor_div(first_input + padding_lo - first_tap * dilation, stride);
-    return {pixels, first_input, ceil_div(K - first_tap, tap_step), first_tap, tap_step, offset,
-            output_step, O};
+    return {pixels,
+            first_input,
+            ceil_div(K - first_tap, tap_step),
+            first_tap,
+            tap_step,
+            offset,
+            output_step,
+            O};
   }
 
   // grad_input: every (tap, output) that reaches input i.

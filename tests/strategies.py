@@ -13,8 +13,8 @@ Axis = tuple[int, int, int, tuple[int, int], int]
 def axes(draw: st.DrawFn, largest: int = 6) -> Axis:
     """(input_extent, kernel_size, stride, (lo, hi), dilation) of an axis with an output or more.
 
-    The kernel and its dilation come first, then paddings of either side up to beyond the kernel, and
-    then an image at least as large as the kernel still needs.
+    The kernel and its dilation come first, then paddings of either side up to beyond the kernel,
+    and then an image at least as large as the kernel still needs.
     """
     kernel_size = draw(st.integers(1, largest))
     dilation = draw(st.integers(1, 4))
@@ -29,8 +29,8 @@ def axes(draw: st.DrawFn, largest: int = 6) -> Axis:
 @st.composite
 def cases(draw: st.DrawFn) -> Case:
     """A convolution with 0 to 3 images, 1 to 3 groups and independent axes."""
-    (H, K_h, stride_h, padding_h, dilation_h) = draw(axes(largest=4))
-    (W, K_w, stride_w, padding_w, dilation_w) = draw(axes(largest=4))
+    H_in, K_h, stride_h, padding_h, dilation_h = draw(axes(largest=4))
+    W_in, K_w, stride_w, padding_w, dilation_w = draw(axes(largest=4))
     groups = draw(st.integers(1, 3))
     per_group = draw(st.tuples(st.integers(1, 3), st.integers(1, 3)))
     return Case(
@@ -38,7 +38,7 @@ def cases(draw: st.DrawFn) -> Case:
         reason="drawn by hypothesis",
         N=draw(st.integers(0, 3)),
         channels=(groups * per_group[0], groups * per_group[1]),
-        image=(H, W),
+        image=(H_in, W_in),
         kernel=(K_h, K_w),
         stride=(stride_h, stride_w),
         padding=(padding_h, padding_w),

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 import pytest
 from hypothesis import given, settings
 from strategies import Axis as DrawnAxis
@@ -66,7 +68,7 @@ def test_taps_of_an_input_climb_while_outputs_fall(drawn: DrawnAxis) -> None:
     axis = Axis(*drawn)
     for i in range(drawn[0]):
         met = axis.meetings_of_input(i)
-        for (k, o), (next_k, next_o) in zip(met, met[1:], strict=False):
+        for (k, o), (next_k, next_o) in pairwise(met):
             # stride*(o - next_o) = dilation*(next_k - k): both sides moved the input by nothing.
             assert next_k > k
             assert stride * (o - next_o) == dilation * (next_k - k)
@@ -125,7 +127,9 @@ def test_same_padding_by_hand(arguments: tuple[int, ...], padding: tuple[int, in
 def test_same_padding_makes_ceil_of_the_quotient(drawn: DrawnAxis) -> None:
     extent, kernel_size, stride, _, dilation = drawn
     padding = same_padding(extent, kernel_size, stride, dilation)
-    assert Axis(extent, kernel_size, stride, padding, dilation).output_extent == -(-extent // stride)
+    assert Axis(extent, kernel_size, stride, padding, dilation).output_extent == -(
+        -extent // stride
+    )
 
 
 @pytest.mark.parametrize(

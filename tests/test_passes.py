@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 import pytest
 import torch
-from expected import output_like, padding_of, torch_conv2d, torch_gradients
+from expected import output_like, torch_gradients
 from hypothesis import HealthCheck, given, settings
 from strategies import cases
 from tolerance import assert_sums_equal
@@ -34,7 +34,7 @@ def ours(case: Case, input: Tensor, weight: Tensor, bias: Tensor, grad_output: T
 
 
 def torchs(case: Case, input: Tensor, weight: Tensor, bias: Tensor, grad_output: Tensor) -> tuple:
-    output = torch_conv2d(case, input, weight, bias)
+    output = case.torch_conv2d(input, weight, bias)
     return (output, *torch_gradients(case, input, weight, bias, grad_output=grad_output))
 
 
@@ -81,11 +81,15 @@ def test_drawn_cases_agree_with_torch(case: Case) -> None:
 
 
 @pytest.mark.usefixtures("kernel")
-@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float32, torch.complex64], ids=str)
+@pytest.mark.parametrize(
+    "dtype", [torch.float16, torch.bfloat16, torch.float32, torch.complex64], ids=str
+)
 @pytest.mark.parametrize("case", CASES, ids=str)
 def test_lower_precision_rounds_the_exact_result(case: Case, dtype: torch.dtype) -> None:
     """Against PyTorch in double precision on the same, already rounded, operands."""
-    tensors = [t.to(dtype) for t in case.tensors(torch.complex128 if dtype.is_complex else torch.float64)]
+    tensors = [
+        t.to(dtype) for t in case.tensors(torch.complex128 if dtype.is_complex else torch.float64)
+    ]
     wide = [t.to(torch.complex128 if dtype.is_complex else torch.float64) for t in tensors]
     grad_output = output_like(case, *wide).to(dtype)
     exact = torchs(case, *wide, grad_output.to(wide[0].dtype))
@@ -106,7 +110,7 @@ def whole_numbers(case: Case, largest: int) -> tuple[Tensor, Tensor, Tensor, Ten
         return torch.randint(0, largest + 1, tuple(size), generator=generator).double()
 
     input, weight, bias = map(draw, (case.input_size, case.weight_size, case.weight_size[:1]))
-    return input, weight, bias, draw(torch_conv2d(case, input, weight).shape)
+    return input, weight, bias, draw(case.torch_conv2d(input, weight).shape)
 
 
 @pytest.mark.usefixtures("kernel")
@@ -140,7 +144,7 @@ def test_gather_agrees_with_scatter(case: Case, dtype: torch.dtype) -> None:
     """Two loop nests that share nothing but the relation; whole numbers, so bit for bit."""
     input, weight, _, grad_output = (t.to(dtype) for t in whole_numbers(case, largest=3))
     stride, dilation = ((v, v) if isinstance(v, int) else v for v in (case.stride, case.dilation))
-    params = (stride, padding_of(case), dilation, case.groups)
+    params = (stride, case.sides, dilation, case.groups)
     ops = torch.ops.convgrad_ext
     with convgrad_ext.use_kernel("reference"):
         grad_input = ops.conv2d_input(case.input_size, weight, grad_output, *params)
@@ -164,7 +168,9 @@ def test_complex_gradients_conjugate_in_both_forms(pass_name: str) -> None:
 @pytest.mark.usefixtures("kernel", "poisoned")
 def test_inputs_that_no_output_sees_get_zero() -> None:
     """Stride 3 under a kernel of 1: two pixels of three are never read, and yet are written."""
-    grad = convgrad_ext.conv2d_input((1, 1, 7, 7), torch.ones(1, 1, 1, 1), torch.ones(1, 1, 3, 3), stride=3)
+    grad = convgrad_ext.conv2d_input(
+        (1, 1, 7, 7), torch.ones(1, 1, 1, 1), torch.ones(1, 1, 3, 3), stride=3
+    )
     expected = torch.zeros(7, 7)
     expected[::3, ::3] = 1
     assert torch.equal(grad[0, 0], expected)

@@ -17,7 +17,8 @@ Tensor conv2d(const Tensor& input, const Tensor& weight, const std::optional<Ten
   const Kernel& kernel = kernel_for(input.scalar_type());
   Tensor output = empty_output(input, weight, bias, params);
   if (output.numel() == 0) return output;
-  kernel.forward(make_conv_shape(input.sizes(), weight.sizes(), params), input, weight, bias, output);
+  kernel.forward(make_conv_shape(input.sizes(), weight.sizes(), params), input, weight, bias,
+                 output);
   return output;
 }
 

@@ -13,15 +13,14 @@ thread_local const Kernel* selected = nullptr;
 
 std::vector<Kernel> build_kernels() {
   const std::vector<at::ScalarType> every_dtype = {
-      at::kHalf,  at::kBFloat16, at::kFloat, at::kDouble, at::kComplexFloat, at::kComplexDouble,
-      at::kByte,  at::kChar,     at::kShort, at::kInt,    at::kLong};
+      at::kHalf, at::kBFloat16, at::kFloat, at::kDouble, at::kComplexFloat, at::kComplexDouble,
+      at::kByte, at::kChar,     at::kShort, at::kInt,    at::kLong};
   return {{"reference", "any", every_dtype, true, reference::forward, reference::grad_input,
            reference::grad_weight}};
 }
 
 bool serves(const Kernel& kernel, at::ScalarType dtype) {
-  return kernel.available &&
-         std::count(kernel.dtypes.begin(), kernel.dtypes.end(), dtype) > 0;
+  return kernel.available && std::count(kernel.dtypes.begin(), kernel.dtypes.end(), dtype) > 0;
 }
 
 std::string available_names() {
@@ -50,7 +49,8 @@ const Kernel& kernel_for(at::ScalarType dtype) {
   if (selected && serves(*selected, dtype)) return *selected;
   for (const Kernel& kernel : kernels())
     if (serves(kernel, dtype)) return kernel;
-  TORCH_CHECK_NOT_IMPLEMENTED(false, "convgrad_ext: convolution is not implemented for '", dtype, "'");
+  TORCH_CHECK_NOT_IMPLEMENTED(false, "convgrad_ext: convolution is not implemented for '", dtype,
+                              "'");
 }
 
 std::optional<std::string> select_kernel(std::optional<std::string> name) {
@@ -58,8 +58,8 @@ std::optional<std::string> select_kernel(std::optional<std::string> name) {
   if (name) {
     for (const Kernel& kernel : kernels())
       if (kernel.available && kernel.name == *name) found = &kernel;
-    TORCH_CHECK_VALUE(found, "use_kernel: name must be one of ", available_names(),
-                      ", but got '", *name, "'");
+    TORCH_CHECK_VALUE(found, "use_kernel: name must be one of ", available_names(), ", but got '",
+                      *name, "'");
   }
   const Kernel* previous = std::exchange(selected, found);
   return previous ? std::optional(previous->name) : std::nullopt;

@@ -37,8 +37,9 @@ inline c10::complex<double> conj(c10::complex<double> x) { return {x.real(), -x.
 // Calls `loops` with a zero of the tensor's dtype.
 template <typename Loops>
 void dispatch(const at::Tensor& destination, const Loops& loops) {
-  AT_DISPATCH_V2(destination.scalar_type(), "convgrad_ext::reference", AT_WRAP([&] { loops(scalar_t(0)); }),
-                 AT_EXPAND(AT_ALL_TYPES), AT_EXPAND(AT_COMPLEX_TYPES), at::kHalf, at::kBFloat16);
+  AT_DISPATCH_V2(destination.scalar_type(), "convgrad_ext::reference",
+                 AT_WRAP([&] { loops(scalar_t(0)); }), AT_EXPAND(AT_ALL_TYPES),
+                 AT_EXPAND(AT_COMPLEX_TYPES), at::kHalf, at::kBFloat16);
 }
 
 // Threads share out the pairs (a, b) of a destination's two outer axes, `work` multiply-adds each.

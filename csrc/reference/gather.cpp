@@ -80,7 +80,8 @@ void grad_weight(const ConvShape& shape, const at::Tensor& input_, const at::Ten
           for (int64_t n = 0; n < shape.N; ++n)
             for (int64_t h_out : shape.h.outputs_of_tap(k_h))
               for (int64_t w_out : shape.w.outputs_of_tap(k_w))
-                sum += conj(widen(input[n][c_in][shape.h.input(h_out, k_h)][shape.w.input(w_out, k_w)])) *
+                sum += conj(widen(
+                           input[n][c_in][shape.h.input(h_out, k_h)][shape.w.input(w_out, k_w)])) *
                        widen(grad_output[n][c_out][h_out][w_out]);
           grad_weight[c_out][c][k_h][k_w] = static_cast<scalar_t>(sum);
         }

@@ -1,0 +1,64 @@
+# `make` alone lists what can be asked for. Nothing has to be installed or activated beforehand:
+# each target first makes what it needs. A stamp file stands for a step that is done, so a second
+# call repeats none of it; a change in csrc/ only rebuilds, one in requirements-dev.txt reinstalls.
+
+PYTHON ?= python3
+VENV ?= .venv
+
+BIN := $(VENV)/bin
+TOOLS := $(VENV)/tools.stamp
+BUILT := $(VENV)/built.stamp
+CPP_FILES := $(shell find csrc -name '*.cpp' -o -name '*.h' -o -name '*.inl')
+CPP_FOLDERS := $(shell find csrc -type d)
+
+.DEFAULT_GOAL := help
+.DELETE_ON_ERROR:
+.PHONY: help demo test test-slow lint format build clean distclean
+
+help:  ## List these targets
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-10s %s\n", $$1, $$2 }' Makefile
+
+demo: $(BUILT)  ## Train a small network on handwritten digits, with pictures in build/demo/
+	$(BIN)/python examples/train_digits.py --output build/demo
+
+test: $(BUILT)  ## Run the tests and the docstrings' examples, with the package's coverage
+	$(BIN)/pytest tests convgrad_ext --doctest-modules -m "not slow" --cov
+
+test-slow: $(BUILT)  ## Run the slow tests as well
+	$(BIN)/pytest tests convgrad_ext --doctest-modules
+
+lint: $(TOOLS)  ## Check style, formatting and types; needs no build
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/clang-format --dry-run -Werror $(CPP_FILES)
+
+format: $(TOOLS)  ## Format the Python and C++ files in place
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+	$(BIN)/clang-format -i $(CPP_FILES)
+
+build: $(BUILT)  ## Compile the extension and install the package, editable
+
+clean:  ## Remove what was built, but keep the installed tools
+	rm -rf build dist *.egg-info convgrad_ext/_C*.so .coverage .hypothesis .*_cache $(BUILT)
+	find convgrad_ext tests examples benchmarks docs -name __pycache__ -exec rm -rf {} + 2>/dev/null || true
+
+distclean: clean  ## Remove the installed tools as well
+	rm -rf $(VENV)
+
+$(TOOLS): requirements-dev.txt
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 10))' || { echo >&2 \
+		"$(PYTHON) is missing or older than Python 3.10: name another with make PYTHON=..."; exit 1; }
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/pip install --quiet --disable-pip-version-check -r requirements-dev.txt
+	@touch $@
+
+# The folders are there because a file removed changes only its folder. torch looks for ninja on
+# the PATH, and takes one processor and much longer without it.
+$(BUILT): $(TOOLS) $(CPP_FILES) $(CPP_FOLDERS) setup.py pyproject.toml
+	@command -v "$${CXX:-c++}" >/dev/null || { echo >&2 \
+		"no C++ compiler '$${CXX:-c++}': install one (Debian: apt install g++) or set CXX"; exit 1; }
+	PATH="$(abspath $(BIN)):$$PATH" $(BIN)/pip install --quiet --disable-pip-version-check \
+		--no-build-isolation --no-deps -e .
+	@touch $@

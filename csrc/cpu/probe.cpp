@@ -1,0 +1,160 @@
+#include "cpu/probe.h"
+
+#include <c10/util/Exception.h>
+
+#include <algorithm>
+#include <atomic>
+#include <chrono>
+#include <cstddef>
+#include <memory>
+#include <thread>
+#include <vector>
+
+namespace convgrad::cpu {
+namespace {
+
+using Clock = std::chrono::steady_clock;
+
+// The best of a few rounds counts: what else the machine does can only slow one down.
+constexpr int rounds = 5;
+constexpr double seconds_a_round = 0.01;
+constexpr int64_t block = 4096;  // steps of a chain between two looks at the clock
+
+double seconds_since(Clock::time_point start) {
+  return std::chrono::duration<double>(Clock::now() - start).count();
+}
+
+// So many chains of multiply-adds, each waiting for its last result, hide the latency of one: 8 do on
+// x86-64, whose 16 registers hold 12 beside the two constants; 16 on the widest AArch64 cores.
+#if defined(__aarch64__)
+constexpr int chains = 16;
+#else
+constexpr int chains = 12;
+#endif
+
+// T chain(steps, factor, term) on vectors of so many bytes. Each instruction set needs a function of
+// its own that is compiled for it from the first line: inlining a common one would come too late,
+// after the compiler has cut vectors that it takes for too wide into pieces. The chains begin
+// differently: of equal ones the compiler would compute one.
+#define CONVGRAD_CHAINS(name, bytes, ...)                                        \
+  template <typename T>                                                          \
+  __VA_ARGS__ T name(int64_t steps, T factor, T term) {                          \
+    typedef T Vector __attribute__((vector_size(bytes)));                        \
+    Vector acc[chains];                                                          \
+    for (int i = 0; i < chains; ++i) acc[i] = Vector{} + T(i);                   \
+    for (int64_t step = 0; step < steps; ++step)                                 \
+      for (int i = 0; i < chains; ++i) acc[i] = acc[i] * factor + term;          \
+    for (int i = 1; i < chains; ++i) acc[0] += acc[i];                           \
+    T sum = 0;                                                                   \
+    for (size_t lane = 0; lane < bytes / sizeof(T); ++lane) sum += acc[0][lane]; \
+    return sum;                                                                  \
+  }
+
+CONVGRAD_CHAINS(chains_of_16_bytes, 16, )
+#if defined(__x86_64__)
+CONVGRAD_CHAINS(chains_avx2, 32, __attribute__((target("avx2,fma"))))
+CONVGRAD_CHAINS(chains_avx512, 64, __attribute__((target("avx512f"))))
+#endif
+#undef CONVGRAD_CHAINS
+
+template <typename T>
+struct Chains {
+  T (*run)(int64_t steps, T factor, T term);
+  int64_t bytes;
+};
+
+template <typename T>
+Chains<T> widest_chains() {
+#if defined(__x86_64__)
+  if (__builtin_cpu_supports("avx512f")) return {chains_avx512<T>, 64};
+  if (__builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma")) return {chains_avx2<T>, 32};
+#endif
+  return {chains_of_16_bytes<T>, 16};
+}
+
+// The sum of what `rate()` says on all threads at once, none of which begins before the last is there.
+template <typename Rate>
+double rate_of_all(int64_t threads, const Rate& rate) {
+  std::atomic<int64_t> awaited(threads);
+  std::vector<double> rates(threads);
+  std::vector<std::thread> running;
+  for (int64_t thread = 0; thread < threads; ++thread)
+    running.emplace_back([&, thread] {
+      --awaited;
+      while (awaited > 0) std::this_thread::yield();
+      rates[thread] = rate(thread);
+    });
+  for (std::thread& thread : running) thread.join();
+  double sum = 0;
+  for (double each : rates) sum += each;
+  return sum;
+}
+
+template <typename Rate>
+double best_of_rounds(int64_t threads, const Rate& rate) {
+  double best = 0;
+  for (int round = 0; round < rounds; ++round) best = std::max(best, rate_of_all(threads, rate));
+  return best / 1e9;
+}
+
+template <typename T>
+double fma_rate(const Chains<T>& widest) {
+  volatile T factor = T(0.999), term = T(0.001), sink;  // volatile: nothing is known beforehand
+  const auto start = Clock::now();
+  int64_t steps = 0;
+  while (seconds_since(start) < seconds_a_round) {
+    sink = widest.run(block, factor, term);
+    steps += block;
+  }
+  (void)sink;
+  const double operations = 2.0 * chains * static_cast<double>(widest.bytes / sizeof(T));
+  return operations * static_cast<double>(steps) / seconds_since(start);
+}
+
+template <typename T>
+double fma_peak_gflops(int64_t threads) {
+  const Chains<T> widest = widest_chains<T>();
+  return best_of_rounds(threads, [&](int64_t) { return fma_rate(widest); });
+}
+
+// One thread's part of the three arrays; the thread that uses them touches them first.
+struct Triad {
+  std::unique_ptr<float[]> a, b, c;
+  int64_t size = 0;
+
+  void allocate(int64_t elements) {
+    size = elements;
+    for (auto* array : {&a, &b, &c}) array->reset(new float[elements]());
+  }
+
+  double rate() {
+    const auto start = Clock::now();
+    float* __restrict out = a.get();
+    const float* __restrict first = b.get();
+    const float* __restrict second = c.get();
+    for (int64_t i = 0; i < size; ++i) out[i] = first[i] + 0.5f * second[i];
+    return 3.0 * sizeof(float) * static_cast<double>(size) / seconds_since(start);
+  }
+};
+
+}  // namespace
+
+double fma_peak_gflops(c10::ScalarType dtype, int64_t threads) {
+  TORCH_CHECK_VALUE(threads >= 1, "fma_peak_gflops: threads must be >= 1, but got ", threads);
+  TORCH_CHECK_VALUE(dtype == c10::kFloat || dtype == c10::kDouble,
+                    "fma_peak_gflops: dtype must be float32 or float64, but got ", dtype);
+  return dtype == c10::kFloat ? fma_peak_gflops<float>(threads) : fma_peak_gflops<double>(threads);
+}
+
+double bandwidth_gbs(int64_t threads) {
+  TORCH_CHECK_VALUE(threads >= 1, "bandwidth_gbs: threads must be >= 1, but got ", threads);
+  constexpr int64_t elements = int64_t{64} * 1024 * 1024 / sizeof(float);
+  std::vector<Triad> parts(threads);
+  rate_of_all(threads, [&](int64_t thread) {
+    parts[thread].allocate(elements / threads);
+    return 0.0;
+  });
+  return best_of_rounds(threads, [&](int64_t thread) { return parts[thread].rate(); });
+}
+
+}  // namespace convgrad::cpu

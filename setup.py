@@ -1,0 +1,44 @@
+"""Build the extension module `convgrad_ext._C` from every C++ file below csrc/."""
+
+import os
+from pathlib import Path
+
+from setuptools import setup
+
+try:
+    from torch.utils.cpp_extension import BuildExtension, CppExtension, include_paths
+except ImportError as error:
+    raise SystemExit(
+        "convgrad_ext compiles against the PyTorch it will run with, and none is installed here.\n"
+        "Install it first, then build without isolation:\n"
+        "    pip install torch setuptools ninja\n"
+        "    pip install --no-build-isolation ."
+    ) from error
+
+
+class IncrementalBuild(BuildExtension):
+    """Keep the object files, so that the next build compiles only what has changed."""
+
+    def finalize_options(self) -> None:
+        super().finalize_options()
+        # An editable install would otherwise build in a new temporary folder each time.
+        self.build_temp = "build/objects"
+
+
+# torch would start two jobs more than there are processors.
+os.environ.setdefault("MAX_JOBS", str(os.cpu_count() or 1))
+
+# As system headers, torch's own are exempt from the warnings asked for here.
+torch_headers = [flag for path in include_paths() for flag in ("-isystem", path)]
+
+extension = CppExtension(
+    "convgrad_ext._C",
+    sources=sorted(str(path) for path in Path("csrc").rglob("*.cpp")),
+    depends=sorted(str(path) for path in Path("csrc").rglob("*") if path.suffix in {".h", ".inl"}),
+    include_dirs=[str(Path("csrc").absolute())],  # absolute: ninja runs in the build folder
+    # at::parallel_for is a header; without OpenMP it would run on one thread.
+    extra_compile_args=["-O3", "-fopenmp", "-Wall", "-Wextra", *torch_headers],
+    extra_link_args=["-fopenmp"],
+)
+
+setup(ext_modules=[extension], cmdclass={"build_ext": IncrementalBuild})
