@@ -16,9 +16,10 @@ using Ints = std::vector<int64_t>;
 
 std::pair<int64_t, int64_t> as_pair(const Range& range) { return {range.lo, range.hi}; }
 
-std::vector<std::pair<int64_t, int64_t>> as_pairs(const Meetings& meetings) {
+std::vector<std::pair<int64_t, int64_t>> meetings_of_input(const Axis& axis, int64_t i) {
   std::vector<std::pair<int64_t, int64_t>> pairs;
-  for (Meeting m : meetings) pairs.emplace_back(m.k, m.o);
+  const auto meetings = axis.meetings_of_inputs();
+  for (const Meeting& m : meetings.at(i)) pairs.emplace_back(m.k, m.o);
   return pairs;
 }
 
@@ -107,10 +108,7 @@ PYBIND11_MODULE(_C, m) {
       .def(
           "taps_of_output",
           [](const Axis& axis, int64_t o) { return as_pair(axis.taps_of_output(o)); }, py::arg("o"))
-      .def(
-          "meetings_of_input",
-          [](const Axis& axis, int64_t i) { return as_pairs(axis.meetings_of_input(i)); },
-          py::arg("i"));
+      .def("meetings_of_input", &meetings_of_input, py::arg("i"));
 
   m.def("same_padding", &checked_same_padding, py::arg("input_extent"), py::arg("kernel_size"),
         py::arg("stride"), py::arg("dilation"));

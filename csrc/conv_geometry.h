@@ -12,6 +12,7 @@
 #include <algorithm>
 #include <cstdint>
 #include <numeric>
+#include <vector>
 
 namespace convgrad {
 
@@ -78,43 +79,28 @@ struct Meeting {
   int64_t k, o;
 };
 
-// All meetings of one input pixel, numbered by t: along them k climbs while o falls.
-struct Meetings {
-  struct Iterator {
-    const Meetings* meetings;
-    int64_t t;
-    constexpr Meeting operator*() const { return (*meetings)[t]; }
-    constexpr Iterator& operator++() { return ++t, *this; }
-    constexpr bool operator!=(Iterator other) const { return t != other.t; }
-  };
-
-  Range t;
-  Meeting first;  // where t would be 0, in range or not
-  int64_t tap_step, output_step;
-
-  constexpr Meeting operator[](int64_t t) const {
-    return {first.k + t * tap_step, first.o - t * output_step};
-  }
-  constexpr int64_t size() const { return t.size(); }
-  constexpr Iterator begin() const { return {this, t.lo}; }
-  constexpr Iterator end() const { return {this, t.hi}; }
-};
-
-// The input pixels i = r - padding_lo (mod stride), numbered by j. They all meet the same taps, and
-// for each of these taps j and o advance together: a phase is a correlation of stride 1.
+// How a gathering pass moves along one axis. It owns the destination pixels d and sums over the taps
+// t, reading the source pixel
 //
-//     i = first_input + j*stride,   k = first_tap + t*tap_step,   o = j + output_offset - t*output_step
-struct Phase {
-  int64_t I, first_input;          // 0 <= j < I
-  int64_t T, first_tap, tap_step;  // 0 <= t < T; T is 0 where no tap reaches the phase
-  int64_t output_offset, output_step;
-  int64_t O;
+//     s = origin + d*step + t*tap_step,      0 <= d < D,  0 <= t < T,  0 <= s < S.
+//
+// In forward the destination is the output and the source is the input; in grad_input the destination
+// is one phase of the input and the source is grad_output.
+struct Walk {
+  int64_t D, S, T;
+  int64_t origin, step, tap_step;
+  int64_t first_pixel, pixel_step;  // destination pixel d lies at first_pixel + d*pixel_step
+  int64_t first_tap, weight_step;   // tap t is the weight's first_tap + t*weight_step
 
-  constexpr Meetings meetings(int64_t j) const {
-    const int64_t o = j + output_offset;
-    const Range t =
-        Range::within(ceil_div(o - O + 1, output_step), floor_div(o, output_step) + 1, T);
-    return {t, {first_tap, o}, tap_step, output_step};
+  constexpr int64_t source(int64_t d, int64_t t) const { return origin + d * step + t * tap_step; }
+  constexpr int64_t pixel(int64_t d) const { return first_pixel + d * pixel_step; }
+  constexpr int64_t tap(int64_t t) const { return first_tap + t * weight_step; }
+
+  // The taps whose source lies inside the image.
+  constexpr Range taps_of(int64_t d) const {
+    const int64_t at = source(d, 0);
+    if (tap_step > 0) return Range::within(ceil_div(-at, tap_step), ceil_div(S - at, tap_step), T);
+    return Range::within(floor_div(at - S, -tap_step) + 1, floor_div(at, -tap_step) + 1, T);
   }
 };
 
@@ -143,41 +129,43 @@ struct Axis {
   }
 
   // forward: the taps of output o that lie inside the image.
-  constexpr Range taps_of_output(int64_t o) const {
-    const int64_t offset = padding_lo - o * stride;
-    return Range::within(ceil_div(offset, dilation), ceil_div(I + offset, dilation), K);
-  }
+  constexpr Range taps_of_output(int64_t o) const { return outputs().taps_of(o); }
 
-  // grad_input: the phase r = (i + padding_lo) mod stride, for 0 <= r < stride.
-  constexpr Phase phase(int64_t r) const {
-    const int64_t skipped = std::max<int64_t>(0, ceil_div(padding_lo - r, stride));
-    const int64_t first_input = r - padding_lo + skipped * stride;
-    const int64_t pixels = std::max<int64_t>(0, ceil_div(I - first_input, stride));
-    const int64_t first_tap = first_tap_of_phase(r);
-    const int64_t tap_step = stride / std::gcd(stride, dilation);
+  // forward as a walk over the outputs.
+  constexpr Walk outputs() const { return {O, I, K, -padding_lo, stride, dilation, 0, 1, 0, 1}; }
+
+  // Inputs of the same (i + padding_lo) mod stride form a phase; the first ones are i = 0, 1, ...
+  constexpr int64_t phases() const { return std::min(I, stride); }
+
+  // grad_input as a walk over the phase of input `first`. Its pixels all meet the same taps, every
+  // stride/g-th one for g = gcd(stride, dilation), and from pixel to pixel the output moves by one: a
+  // correlation of stride 1. A phase that g does not divide has no taps, and its gradient is zero.
+  constexpr Walk inputs_of_phase(int64_t first) const {
+    const int64_t first_tap = first_tap_of_input(first);
+    const int64_t weight_step = stride / std::gcd(stride, dilation);
     const int64_t output_step = dilation / std::gcd(stride, dilation);
-    const int64_t offset = floor_div(first_input + padding_lo - first_tap * dilation, stride);
-    return {pixels,
-            first_input,
-            ceil_div(K - first_tap, tap_step),
-            first_tap,
-            tap_step,
-            offset,
-            output_step,
-            O};
+    const int64_t pixels = ceil_div(I - first, stride), taps = ceil_div(K - first_tap, weight_step);
+    const int64_t origin = floor_div(first + padding_lo - first_tap * dilation, stride);
+    return {pixels, O, taps, origin, 1, -output_step, first, stride, first_tap, weight_step};
   }
 
-  // grad_input: every (tap, output) that reaches input i.
-  constexpr Meetings meetings_of_input(int64_t i) const {
-    const Phase p = phase((i + padding_lo) % stride);
-    return p.meetings((i - p.first_input) / stride);
+  // grad_input, pixel by pixel: every meeting of each input.
+  std::vector<std::vector<Meeting>> meetings_of_inputs() const {
+    std::vector<std::vector<Meeting>> meetings(I);
+    for (int64_t first : Range{0, phases()}) {
+      const Walk phase = inputs_of_phase(first);
+      for (int64_t d : Range{0, phase.D})
+        for (int64_t t : phase.taps_of(d))
+          meetings[phase.pixel(d)].push_back({phase.tap(t), phase.source(d, t)});
+    }
+    return meetings;
   }
 
  private:
-  // The least tap with k*dilation = r (mod stride); K where the kernel has none.
-  constexpr int64_t first_tap_of_phase(int64_t r) const {
+  // The least tap that meets input i at an output, inside the image or not; K where none does.
+  constexpr int64_t first_tap_of_input(int64_t i) const {
     int64_t k = 0;
-    while (k < K && (r - k * dilation) % stride != 0) ++k;
+    while (k < K && (i + padding_lo - k * dilation) % stride != 0) ++k;
     return k;
   }
 };

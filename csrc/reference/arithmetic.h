@@ -8,7 +8,6 @@
 
 #include <algorithm>
 #include <type_traits>
-#include <vector>
 
 #include "conv_geometry.h"
 
@@ -50,13 +49,6 @@ void parallel_over(int64_t A, int64_t B, int64_t work, const Loop& loop) {
   at::parallel_for(0, A * B, grain, [&](int64_t begin, int64_t end) {
     for (int64_t ab : Range{begin, end}) loop(ab / B, ab % B);
   });
-}
-
-inline std::vector<Meetings> meetings_of_inputs(const Axis& axis) {
-  std::vector<Meetings> meetings;
-  meetings.reserve(axis.I);
-  for (int64_t i : Range{0, axis.I}) meetings.push_back(axis.meetings_of_input(i));
-  return meetings;
 }
 
 }  // namespace convgrad::reference

@@ -37,8 +37,8 @@ void forward(const ConvShape& shape, const at::Tensor& input_, const at::Tensor&
 //     sum over c_out and the meetings (k, o) of (h_in, w_in) of  conj(weight) * grad_output
 void grad_input(const ConvShape& shape, const at::Tensor& weight_, const at::Tensor& grad_output_,
                 at::Tensor& grad_input_) {
-  const auto meetings_h = meetings_of_inputs(shape.h);
-  const auto meetings_w = meetings_of_inputs(shape.w);
+  const auto meetings_h = shape.h.meetings_of_inputs();
+  const auto meetings_w = shape.w.meetings_of_inputs();
   dispatch(grad_input_, [&](auto zero) {
     using scalar_t = decltype(zero);
     const auto weight = weight_.accessor<const scalar_t, 4>();
@@ -51,8 +51,8 @@ void grad_input(const ConvShape& shape, const at::Tensor& weight_, const at::Ten
         for (int64_t w_in = 0; w_in < shape.w.I; ++w_in) {
           auto sum = widen(zero);
           for (int64_t c_out : shape.outputs_of(c_in))
-            for (Meeting h : meetings_h[h_in])
-              for (Meeting w : meetings_w[w_in])
+            for (const Meeting& h : meetings_h[h_in])
+              for (const Meeting& w : meetings_w[w_in])
                 sum += conj(widen(weight[c_out][c_in_of_group][h.k][w.k])) *
                        widen(grad_output[n][c_out][h.o][w.o]);
           grad_input[n][c_in][h_in][w_in] = static_cast<scalar_t>(sum);
