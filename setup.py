@@ -36,8 +36,9 @@ extension = CppExtension(
     sources=sorted(str(path) for path in Path("csrc").rglob("*.cpp")),
     depends=sorted(str(path) for path in Path("csrc").rglob("*") if path.suffix in {".h", ".inl"}),
     include_dirs=[str(Path("csrc").absolute())],  # absolute: ninja runs in the build folder
-    # at::parallel_for is a header; without OpenMP it would run on one thread.
-    extra_compile_args=["-O3", "-fopenmp", "-Wall", "-Wextra", *torch_headers],
+    # at::parallel_for is a header; without OpenMP it would run on one thread. Python asks for debug
+    # information (-g), which torch's templates swell to most of the time and of the file: -g0.
+    extra_compile_args=["-O3", "-g0", "-fopenmp", "-Wall", "-Wextra", *torch_headers],
     extra_link_args=["-fopenmp"],
 )
 

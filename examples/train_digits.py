@@ -30,12 +30,13 @@ from torch import Tensor, nn
 from torch.autograd import gradcheck
 from torch.nn.utils import parameters_to_vector
 
-import convgrad_ext
+from convgrad_ext import Conv2d, conv2d
 
 BATCH_SIZE = 64
 REQUIRED_ACCURACY = 0.97
-# In float64 rounding begins at 1e-16 and grows a little with every step of the training. A gradient
-# that is wrong is wrong in its first digits.
+ROUNDING = torch.finfo(torch.float64).eps
+# Rounding grows a little with every step of the training, but stays far below this. A gradient that
+# is wrong is wrong in its first digits.
 ALLOWED_DIFFERENCE = 1e-8
 
 Batch = tuple[Tensor, Tensor]
@@ -131,15 +132,16 @@ def gradient_differences(theirs: Run, ours: Run) -> Tensor:
 
 def describe(layer: nn.Conv2d) -> str:
     K_h, K_w = layer.kernel_size
-    stride, dilation = layer.stride[0], layer.dilation[0]
-    return f"{K_h}x{K_w}, stride {stride}, dilation {dilation}, groups {layer.groups}"
+    options = {"stride": layer.stride[0], "dilation": layer.dilation[0], "groups": layer.groups}
+    told = [f"{name} {value}" for name, value in options.items() if value != 1]
+    return ", ".join([f"{K_h}x{K_w}", *told])
 
 
 def passes_gradcheck(layer: nn.Conv2d) -> bool:
     """Hold the gradients for input, weight and bias against finite differences of the output."""
 
     def forward(input: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
-        return convgrad_ext.conv2d(
+        return conv2d(
             input, weight, bias, layer.stride, layer.padding, layer.dilation, layer.groups
         )
 
@@ -149,7 +151,7 @@ def passes_gradcheck(layer: nn.Conv2d) -> bool:
 
 def findings(theirs: Run, ours: Run, test: Batch, seed: int) -> Findings:
     # Finite differences need two outputs for every single number, so they get a narrow network.
-    narrow = digits_network(convgrad_ext.Conv2d, seed, width=2)
+    narrow = digits_network(Conv2d, seed, width=2)
     layers = [layer for layer in narrow if isinstance(layer, nn.Conv2d)]
     return Findings(
         accuracies=[accuracy(run.model, *test) for run in (theirs, ours)],
@@ -170,7 +172,7 @@ def report(theirs: Run, ours: Run, found: Findings) -> Table:
     table.add_row("... beside the largest gradient", "", f"{found.difference:.1e}")
     table.add_section()
     for layer, passed in found.gradchecks.items():
-        table.add_row(f"gradcheck, {layer}", "", "passed" if passed else "[red]failed")
+        table.add_row(f"gradcheck of {layer}", "", "passed" if passed else "[red]failed")
     return table
 
 
@@ -182,13 +184,10 @@ def draw_losses(theirs: Run, ours: Run, path: Path) -> None:
     above.set(ylabel="loss", title="The same training with either convolution")
     above.legend(frameon=False)
     below.semilogy(gradient_differences(theirs, ours).numpy(), color="#1b3a5b", linewidth=1.2)
-    below.axhline(torch.finfo(torch.float64).eps, color="grey", linestyle=":")
-    below.text(
-        0, torch.finfo(torch.float64).eps / 2, "spacing of float64 at 1", color="grey", va="top"
-    )
-    below.set(
-        xlabel="step", ylabel="difference of gradients\n/ largest gradient", ylim=(1e-17, 1e-13)
-    )
+    below.axhline(ROUNDING, color="grey", linestyle=":")
+    below.text(0, ROUNDING / 2, "spacing of float64 at 1", color="grey", va="top")
+    below.set(xlabel="step", ylabel="difference of gradients\n/ largest gradient")
+    below.set_ylim(1e-17, 1e-13)
     for axes in (above, below):
         axes.spines[["top", "right"]].set_visible(False)
     figure.savefig(path, dpi=150)
@@ -221,24 +220,20 @@ def parse_arguments() -> argparse.Namespace:
 
 def main() -> int:
     arguments = parse_arguments()
+    seed, output = arguments.seed, arguments.output
     torch.set_num_threads(1)  # each step is so small that a second thread would wait for the first
     console = Console()
-    training, test = load(arguments.seed)
-    batches = shuffled_batches(*training, arguments.epochs, arguments.seed)
+    training, test = load(seed)
+    batches = shuffled_batches(*training, arguments.epochs, seed)
     with Progress(console=console) as progress:
-        theirs, ours = (
-            train(digits_network(Conv2d, arguments.seed), batches, label, progress)
-            for label, Conv2d in [
-                ("nn.Conv2d", nn.Conv2d),
-                ("convgrad_ext.Conv2d", convgrad_ext.Conv2d),
-            ]
-        )
-    found = findings(theirs, ours, test, arguments.seed)
+        theirs = train(digits_network(nn.Conv2d, seed), batches, "nn.Conv2d", progress)
+        ours = train(digits_network(Conv2d, seed), batches, "convgrad_ext.Conv2d", progress)
+    found = findings(theirs, ours, test, seed)
     console.print(report(theirs, ours, found))
-    arguments.output.mkdir(parents=True, exist_ok=True)
-    draw_losses(theirs, ours, arguments.output / "losses.png")
-    draw_filters(ours.model[0], test[0][0], arguments.output / "filters.png")
-    console.print(f"Pictures: {arguments.output}/losses.png, {arguments.output}/filters.png")
+    output.mkdir(parents=True, exist_ok=True)
+    draw_losses(theirs, ours, output / "losses.png")
+    draw_filters(ours.model[0], test[0][0], output / "filters.png")
+    console.print(f"Pictures: {output}/losses.png, {output}/filters.png")
     failures = found.failures()
     for failure in failures:
         console.print(f"[red]Not reached: {failure}")
