@@ -3,7 +3,10 @@
 #include <algorithm>
 #include <utility>
 
+#include "cpu/gather.h"
+#include "cpu/grad_weight.h"
 #include "cpu/kernel.h"
+#include "cpu/kernels/isa.h"
 #include "reference/reference.h"
 
 namespace convgrad::cpu {
@@ -11,12 +14,48 @@ namespace {
 
 thread_local const Kernel* selected = nullptr;
 
+// The passes of one instruction set, for the dtypes that have tiles.
+template <const Tiles<float>& (*floats)(), const Tiles<double>& (*doubles)()>
+Kernel fast_kernel(const char* name, const char* isa, bool available) {
+  Kernel kernel{name, isa, {at::kFloat, at::kDouble}, available, nullptr, nullptr, nullptr};
+  kernel.forward = [](const ConvShape& shape, const at::Tensor& input, const at::Tensor& weight,
+                      const std::optional<at::Tensor>& bias, at::Tensor& output) {
+    if (input.scalar_type() == at::kFloat)
+      return forward(floats(), shape, input, weight, bias, output);
+    forward(doubles(), shape, input, weight, bias, output);
+  };
+  kernel.grad_input = [](const ConvShape& shape, const at::Tensor& weight,
+                         const at::Tensor& grad_output, at::Tensor& result) {
+    if (weight.scalar_type() == at::kFloat)
+      return grad_input(floats(), shape, weight, grad_output, result);
+    grad_input(doubles(), shape, weight, grad_output, result);
+  };
+  kernel.grad_weight = [](const ConvShape& shape, const at::Tensor& input,
+                          const at::Tensor& grad_output, at::Tensor& result) {
+    if (input.scalar_type() == at::kFloat)
+      return grad_weight(floats(), shape, input, grad_output, result);
+    grad_weight(doubles(), shape, input, grad_output, result);
+  };
+  return kernel;
+}
+
 std::vector<Kernel> build_kernels() {
   const std::vector<at::ScalarType> every_dtype = {
       at::kHalf, at::kBFloat16, at::kFloat, at::kDouble, at::kComplexFloat, at::kComplexDouble,
       at::kByte, at::kChar,     at::kShort, at::kInt,    at::kLong};
-  return {{"reference", "any", every_dtype, true, reference::forward, reference::grad_input,
-           reference::grad_weight}};
+  std::vector<Kernel> all;
+#if defined(__x86_64__)
+  const bool avx2 = __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma");
+  const bool avx512 = avx2 && __builtin_cpu_supports("avx512f");
+  all.push_back(
+      fast_kernel<avx512_tiles<float>, avx512_tiles<double>>("avx512", "AVX-512", avx512));
+  all.push_back(fast_kernel<avx2_tiles<float>, avx2_tiles<double>>("avx2", "AVX2+FMA", avx2));
+#endif
+  all.push_back(
+      fast_kernel<baseline_tiles<float>, baseline_tiles<double>>("baseline", "any", true));
+  all.push_back({"reference", "any", every_dtype, true, reference::forward, reference::grad_input,
+                 reference::grad_weight});
+  return all;
 }
 
 bool serves(const Kernel& kernel, at::ScalarType dtype) {

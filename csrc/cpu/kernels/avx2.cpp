@@ -1,0 +1,32 @@
+// AVX2 and FMA: 16 registers of 32 bytes.
+#if defined(__x86_64__)
+#include "cpu/kernels/isa.h"
+
+#if defined(__clang__)
+#pragma clang attribute push(__attribute__((target("avx2,fma"))), apply_to = function)
+#else
+#pragma GCC push_options
+#pragma GCC target("avx2,fma")
+#endif
+
+#include "cpu/kernels/tile.inl"
+
+namespace convgrad::cpu {
+
+template <typename T>
+const Tiles<T>& avx2_tiles() {
+  static const Tiles<T> tiles = make_tiles<T, 32, 12>();
+  return tiles;
+}
+
+template const Tiles<float>& avx2_tiles();
+template const Tiles<double>& avx2_tiles();
+
+}  // namespace convgrad::cpu
+
+#if defined(__clang__)
+#pragma clang attribute pop
+#else
+#pragma GCC pop_options
+#endif
+#endif

@@ -1,0 +1,32 @@
+// AVX-512: 32 registers of 64 bytes.
+#if defined(__x86_64__)
+#include "cpu/kernels/isa.h"
+
+#if defined(__clang__)
+#pragma clang attribute push(__attribute__((target("avx512f,avx2,fma"))), apply_to = function)
+#else
+#pragma GCC push_options
+#pragma GCC target("avx512f,avx2,fma")
+#endif
+
+#include "cpu/kernels/tile.inl"
+
+namespace convgrad::cpu {
+
+template <typename T>
+const Tiles<T>& avx512_tiles() {
+  static const Tiles<T> tiles = make_tiles<T, 64, 28>();
+  return tiles;
+}
+
+template const Tiles<float>& avx512_tiles();
+template const Tiles<double>& avx512_tiles();
+
+}  // namespace convgrad::cpu
+
+#if defined(__clang__)
+#pragma clang attribute pop
+#else
+#pragma GCC pop_options
+#endif
+#endif

@@ -1,0 +1,115 @@
+// The register tiles, written once in terms of a vector's width. Each instruction set includes this
+// file in a translation unit of its own, behind a target region; the anonymous namespace keeps the
+// linker from merging the builds.
+
+namespace convgrad::cpu {
+namespace {
+
+template <typename T, int BYTES>
+struct VectorOf {
+  typedef T type __attribute__((vector_size(BYTES), aligned(sizeof(T)), may_alias));
+};
+
+template <typename T, int BYTES, int VECS, int ROWS, bool UNIT_STRIDE>
+void tile(const TileArgs<T>& t) {
+  using Vector = typename VectorOf<T, BYTES>::type;
+  const int64_t row_stride = UNIT_STRIDE ? 1 : t.row_stride;
+  Vector acc[ROWS][VECS] = {};
+  for (int64_t run = 0; run < t.run_count; ++run) {
+    const T* a = t.a + t.runs[run].a;
+    const T* b = t.b + t.runs[run].b;
+    for (int64_t i = 0; i < t.length; ++i, a += t.a_step, b += t.b_step) {
+      Vector panel[VECS];
+#pragma GCC unroll 4
+      for (int v = 0; v < VECS; ++v)
+        panel[v] = *reinterpret_cast<const Vector*>(b + v * t.panel_stride);
+#pragma GCC unroll 14
+      for (int r = 0; r < ROWS; ++r)
+#pragma GCC unroll 4
+        for (int v = 0; v < VECS; ++v) acc[r][v] += a[r * row_stride] * panel[v];
+    }
+  }
+  Vector* sums = reinterpret_cast<Vector*>(t.acc);
+  if (t.fresh) {
+#pragma GCC unroll 28
+    for (int i = 0; i < ROWS * VECS; ++i) sums[i] = acc[i / VECS][i % VECS];
+  } else {
+#pragma GCC unroll 28
+    for (int i = 0; i < ROWS * VECS; ++i) sums[i] += acc[i / VECS][i % VECS];
+  }
+}
+
+// Four by four elements at a time turn in registers; the rest goes one by one.
+template <typename T>
+void turn_block(const T* from, int64_t from_stride, T* to, int64_t to_stride) {
+  T block[4][4];
+  for (int i = 0; i < 4; ++i)
+    for (int j = 0; j < 4; ++j) block[j][i] = from[i * from_stride + j];
+  for (int j = 0; j < 4; ++j)
+    for (int i = 0; i < 4; ++i) to[j * to_stride + i] = block[j][i];
+}
+
+template <typename T, int LANES>
+void pack(const StripArgs<T>& s) {
+  const bool full = s.lanes == LANES;
+  int64_t q = 0;
+  if (full && s.lane_stride == 1) {
+    for (; q < s.count; ++q)
+      for (int lane = 0; lane < LANES; ++lane)
+        s.vectors[q * s.vector_stride + lane] = s.tensor[q * s.step + lane];
+    return;
+  }
+  if (full && s.step == 1)
+    for (; q + 4 <= s.count; q += 4)
+      for (int lane = 0; lane + 4 <= LANES; lane += 4)
+        turn_block(s.tensor + q + lane * s.lane_stride, s.lane_stride,
+                   s.vectors + q * s.vector_stride + lane, s.vector_stride);
+  if (LANES % 4) q = 0;
+  for (; q < s.count; ++q)
+    for (int64_t lane = 0; lane < LANES; ++lane)
+      s.vectors[q * s.vector_stride + lane] =
+          lane < s.lanes ? s.tensor[q * s.step + lane * s.lane_stride] : T(0);
+}
+
+template <typename T, int LANES>
+void unpack(const StripArgs<T>& s) {
+  int64_t q = 0;
+  if (s.step == 1 && s.lanes == LANES && LANES % 4 == 0)
+    for (; q + 4 <= s.count; q += 4)
+      for (int lane = 0; lane < LANES; lane += 4)
+        turn_block(s.vectors + q * s.vector_stride + lane, s.vector_stride,
+                   s.tensor + q + lane * s.lane_stride, s.lane_stride);
+  for (; q < s.count; ++q)
+    for (int64_t lane = 0; lane < s.lanes; ++lane)
+      s.tensor[q * s.step + lane * s.lane_stride] = s.vectors[q * s.vector_stride + lane];
+}
+
+template <typename T, int BYTES, int ACCS, int VECS, int ROWS>
+void enter_rows(Tiles<T>& tiles) {
+  if constexpr (ROWS >= 1) {
+    if constexpr (ROWS * VECS <= ACCS) {
+      tiles.tile[VECS][ROWS] = tile<T, BYTES, VECS, ROWS, false>;
+      tiles.tile_of_unit_stride[VECS][ROWS] = tile<T, BYTES, VECS, ROWS, true>;
+    }
+    enter_rows<T, BYTES, ACCS, VECS, ROWS - 1>(tiles);
+  }
+}
+
+// All tiles of vectors of BYTES whose sums fit into ACCS registers.
+template <typename T, int BYTES, int ACCS>
+Tiles<T> make_tiles() {
+  constexpr int LANES = BYTES / sizeof(T);
+  Tiles<T> tiles{};
+  tiles.lanes = LANES;
+  tiles.max_accs = ACCS;
+  tiles.pack = pack<T, LANES>;
+  tiles.unpack = unpack<T, LANES>;
+  enter_rows<T, BYTES, ACCS, 1, kMaxRows>(tiles);
+  enter_rows<T, BYTES, ACCS, 2, kMaxRows>(tiles);
+  enter_rows<T, BYTES, ACCS, 3, kMaxRows>(tiles);
+  enter_rows<T, BYTES, ACCS, 4, kMaxRows>(tiles);
+  return tiles;
+}
+
+}  // namespace
+}  // namespace convgrad::cpu

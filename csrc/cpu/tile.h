@@ -1,0 +1,63 @@
+// The contract between the loop nests and the register tiles; see docs/tile.md.
+#pragma once
+
+#include <cstdint>
+
+namespace convgrad::cpu {
+
+// A stretch of the reduction: `length` steps along which A and B advance evenly.
+struct Run {
+  int64_t a, b;  // where the stretch begins, from the tile's A and B
+};
+
+// acc[row][lane] += A[row*row_stride + offset(q)] * B[q][lane]      for q in the reduction
+//
+// The reduction is the steps 0 <= i < length of every run: offset(q) = run.a + i*a_step, and
+// B[q] = run.b + i*b_step. A tile is `rows` x `vecs` vectors; the vectors of one row come from
+// consecutive panels of B.
+template <typename T>
+struct TileArgs {
+  const T* a;
+  int64_t row_stride;
+  const T* b;
+  int64_t panel_stride;
+  const Run* runs;
+  int64_t run_count, length, a_step, b_step;
+  T* acc;  // rows x vecs x lanes, written if `fresh`, otherwise added to
+  bool fresh;
+};
+
+// Copies between a strip of vectors and a tensor, and turns it by the way: element (q, lane) of the
+// vectors is element q*step + lane*lane_stride of the tensor.
+template <typename T>
+struct StripArgs {
+  T* vectors;
+  int64_t vector_stride;  // from vector q to q + 1
+  T* tensor;
+  int64_t step, lane_stride;
+  int64_t count, lanes;  // vectors, and how many of their lanes are real
+};
+
+constexpr int kMaxRows = 14;
+constexpr int kMaxVecs = 4;
+
+// One data type on one instruction set.
+template <typename T>
+struct Tiles {
+  using TileFn = void (*)(const TileArgs<T>&);
+  using StripFn = void (*)(const StripArgs<T>&);
+
+  int lanes;     // elements of a vector
+  int max_accs;  // vectors of sums that registers hold beside one row of A and B
+  TileFn tile[kMaxVecs + 1][kMaxRows + 1];                 // [vecs][rows], any row_stride
+  TileFn tile_of_unit_stride[kMaxVecs + 1][kMaxRows + 1];  // row_stride is 1
+  StripFn pack;    // tensor to vectors; lanes that are not real become zero
+  StripFn unpack;  // vectors to tensor
+
+  int max_rows(int64_t vecs) const {
+    const int rows = max_accs / static_cast<int>(vecs);
+    return rows < kMaxRows ? rows : kMaxRows;
+  }
+};
+
+}  // namespace convgrad::cpu

@@ -1,0 +1,39 @@
+// Tensors as the fast loops see them: a pointer and four strides.
+#pragma once
+
+#include <ATen/core/Tensor.h>
+
+#include <cstdint>
+
+namespace convgrad::cpu {
+
+// Images (n, c, h, w), in whatever order they lie.
+template <typename T>
+struct Images {
+  T* data;
+  int64_t n, c, h, w;  // strides
+
+  T* at(int64_t n_, int64_t c_) const { return data + n_ * n + c_ * c; }
+};
+
+template <typename T>
+Images<T> images_of(at::Tensor& t) {
+  return {t.mutable_data_ptr<T>(), t.stride(0), t.stride(1), t.stride(2), t.stride(3)};
+}
+
+template <typename T>
+Images<const T> images_of(const at::Tensor& t) {
+  return {t.const_data_ptr<T>(), t.stride(0), t.stride(1), t.stride(2), t.stride(3)};
+}
+
+// Blocks of `size` that cover `extent`, as equal as can be.
+struct Blocks {
+  int64_t count, size;
+
+  static Blocks covering(int64_t extent, int64_t largest) {
+    const int64_t count = (extent + largest - 1) / largest;
+    return {count, count == 0 ? 0 : (extent + count - 1) / count};
+  }
+};
+
+}  // namespace convgrad::cpu
