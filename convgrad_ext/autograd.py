@@ -21,6 +21,8 @@ The Functions are also the rules by which the dispatcher differentiates and batc
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from functools import reduce
 from typing import Any
 
@@ -222,30 +224,38 @@ def sum_over_outputs(grad_output: Tensor, C_out: int) -> Tensor:
 
 
 def run_below_autograd(op: Any, *args: Any) -> Tensor:
-    """The operator past the rules of this file, which called.
-
-    A Function's forward runs with gradients switched off. That is for its own level: an outer level
-    of ``torch.func``, to which the operator goes next, records its own.
-    """
-    with (
-        torch.enable_grad(),
-        forward_ad._set_fwd_grad_enabled(True),
-        torch._C._AutoDispatchBelowAutograd(),
-    ):
+    """The operator past the rules of this file, which called."""
+    with outer_levels_on(), torch._C._AutoDispatchBelowAutograd():
         result: Tensor = op(*args)
     return result
 
 
+def outer_levels_on() -> AbstractContextManager[None]:
+    """A Function's forward runs with gradients switched off. That is for its own level of
+    ``torch.func``: an outer level, to which the operator goes next, records its own.
+    """
+    return gradients_on() if torch._C._are_functorch_transforms_active() else nullcontext()
+
+
+@contextmanager
+def gradients_on() -> Iterator[None]:
+    with torch.enable_grad(), forward_ad._set_fwd_grad_enabled(True):
+        yield
+
+
 def as_autograd_rule(function: type[torch.autograd.Function]) -> Any:
-    """What the dispatcher calls for an operator whose operands are being differentiated.
+    """What the dispatcher calls for an operator whose operands may be differentiated.
 
     It sees one level of ``torch.func`` transforms at a time, as PyTorch's own operators do. So it
     enters the Function below ``Function.apply``, which would start over with all the levels.
     """
+    allowed = single_level.enable_single_level_autograd_function  # type: ignore[attr-defined]
+    apply = super(torch.autograd.Function, function).apply  # type: ignore[misc]
 
     def rule(*args: Any) -> Tensor:
-        with single_level.enable_single_level_autograd_function():  # type: ignore[attr-defined]
-            result: Tensor = super(torch.autograd.Function, function).apply(*args)  # type: ignore[misc]
+        nested = torch._C._are_functorch_transforms_active()
+        with allowed() if nested else nullcontext():
+            result: Tensor = apply(*args)
         return result
 
     return rule

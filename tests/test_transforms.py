@@ -138,6 +138,21 @@ def batched_operands(dims: tuple[int | None, ...]) -> list[Tensor]:
     ]
 
 
+def test_no_grad_inside_of_a_transform_holds() -> None:
+    """torch.func sees a constant where the function itself switched gradients off."""
+
+    def half_constant(weight: Tensor) -> Tensor:
+        with torch.no_grad():
+            constant = convgrad_ext.conv2d(input, weight, **PARAMS)
+        return (convgrad_ext.conv2d(input, weight, **PARAMS) * constant).sum()
+
+    input, weight, _ = operands()
+    expected = torch.nn.grad.conv2d_weight(
+        input, weight.shape, F.conv2d(input, weight, **PARAMS), **PARAMS
+    )
+    assert_same(grad(half_constant)(weight), expected)
+
+
 @pytest.mark.parametrize("name", BATCHED)
 def test_vmap(name: str) -> None:
     """Per-example gradients and ensembles: one call gives what a loop over the batch would."""
