@@ -102,6 +102,47 @@ struct Walk {
     if (tap_step > 0) return Range::within(ceil_div(-at, tap_step), ceil_div(S - at, tap_step), T);
     return Range::within(floor_div(at - S, -tap_step) + 1, floor_div(at, -tap_step) + 1, T);
   }
+
+  // Every source that some of these destination pixels reads, and what lies between.
+  constexpr Range sources_of(Range d) const {
+    if (T == 0 || d.size() == 0) return {0, 0};
+    const int64_t nearest = tap_step > 0 ? 0 : T - 1, farthest = T - 1 - nearest;
+    return Range::within(source(d.lo, nearest), source(d.hi - 1, farthest) + 1, S);
+  }
+};
+
+// A range of source pixels sorted by phase, as a strip holds them: however large the step of a walk,
+// from one destination pixel to the next the position moves by one.
+struct PhaseOrder {
+  Range sources;
+  int64_t step, phase_size;
+
+  PhaseOrder(const Walk& walk, Range destination)
+      : sources(walk.sources_of(destination)),
+        step(walk.step),
+        phase_size(ceil_div(sources.size(), walk.step)) {}
+
+  constexpr int64_t size() const { return step * phase_size; }
+  constexpr int64_t position(int64_t s) const {
+    const int64_t quotient = floor_div(s - sources.lo, step);
+    return (s - sources.lo - quotient * step) * phase_size + quotient;
+  }
+  constexpr int64_t first_source(int64_t phase) const { return sources.lo + phase; }
+  constexpr int64_t sources_in(int64_t phase) const {
+    return std::max<int64_t>(0, ceil_div(sources.size() - phase, step));
+  }
+
+  // The phases that some tap of the walk reads.
+  std::vector<int64_t> phases_read(const Walk& walk) const {
+    std::vector<int64_t> phases;
+    for (int64_t t : Range{0, walk.T}) {
+      const int64_t from_lo = walk.source(0, t) - sources.lo;
+      phases.push_back(from_lo - floor_div(from_lo, step) * step);
+    }
+    std::sort(phases.begin(), phases.end());
+    phases.erase(std::unique(phases.begin(), phases.end()), phases.end());
+    return phases;
+  }
 };
 
 // One spatial axis of a convolution.

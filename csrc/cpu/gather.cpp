@@ -5,193 +5,93 @@
 
 #include <vector>
 
-#include "cpu/views.h"
+#include "cpu/schedule.h"
+#include "cpu/strip.h"
 
 namespace convgrad::cpu {
 namespace {
 
-// A product summed this often in one register is rounded off into a second sum: the error of a sum
-// grows with its length, and F.conv2d's blocks are no longer than this.
-constexpr int64_t kLongestSum = 1024;
+// What one thread keeps at hand stays within its cache, and within a mebibyte.
+constexpr int64_t kSumsBytes = 448 << 10;
+constexpr int64_t kStripBytes = 448 << 10;
 
-// One gathering pass over one phase of its destination. The lanes are the destination's channels, M
-// of them in each group; the sum runs over the source's channels, C in each group, and over the taps.
-template <typename T>
-struct Gather {
-  Walk h, w;
-  int64_t N, groups, M, C;
-  Images<const T> source;
-  Images<T> destination;
-  Images<const T> weight;  // strides of (lane, channel, k_h, k_w)
-  int64_t weight_of_group;
-  const T* bias;
-  int64_t bias_stride;
+// A sum runs this long in one register before it is added to a second one: the error of a sum grows
+// with its length.
+constexpr int64_t kLongestSum = 1152;
 
-  int64_t taps() const { return h.T * w.T; }
-};
-
-// The order in which a panel holds its vectors. The innermost axis is the longer one of channels and
-// horizontal taps, so that a run of the tile is long.
-struct PanelOrder {
-  int64_t c, t_h, t_w;  // from one channel or tap to the next, in elements
-  bool channels_inside;
-
-  template <typename T>
-  static PanelOrder of(const Gather<T>& g, int lanes) {
-    if (g.C >= g.w.T) return {lanes, g.w.T * g.C * lanes, g.C * lanes, true};
-    return {g.taps() * lanes, g.w.T * lanes, lanes, false};
-  }
-};
-
-// Pixels that lie in a line and meet the same taps: the rows of one tile.
-struct Line {
-  int64_t source, destination;  // of its first pixel and tap 0, from the image's beginning
-  int64_t row_stride, destination_stride;
-  int64_t rows;
-  int64_t part;  // whose taps
-};
-
-// A rectangle of pixels that all meet the same taps, as runs of the tile.
-struct Part {
-  std::vector<Run> runs;
-  int64_t length, a_step, b_step;
-};
-
-struct Segment {
-  Range pixels, taps;
-};
-
-// Cuts an axis where the set of taps changes: borders, and the interior where all taps meet.
-std::vector<Segment> segments_of(const Walk& walk) {
-  std::vector<Segment> segments;
-  for (int64_t d : Range{0, walk.D}) {
-    const Range taps = walk.taps_of(d);
-    const bool same = !segments.empty() && segments.back().taps.lo == taps.lo &&
-                      segments.back().taps.hi == taps.hi;
-    if (same)
-      segments.back().pixels.hi = d + 1;
-    else
-      segments.push_back({{d, d + 1}, taps});
-  }
-  return segments;
-}
-
-template <typename T>
-Part part_of(const Gather<T>& g, const PanelOrder& order, Range taps_h, Range taps_w) {
-  Part part;
-  const auto a_of = [&](int64_t t_h, int64_t t_w) {
-    return t_h * g.h.tap_step * g.source.h + t_w * g.w.tap_step * g.source.w;
-  };
-  const auto add = [&](int64_t c, int64_t t_h, int64_t t_w) {
-    part.runs.push_back(
-        {c * g.source.c + a_of(t_h, t_w), c * order.c + t_h * order.t_h + t_w * order.t_w});
-  };
-  if (order.channels_inside) {
-    part.length = g.C, part.a_step = g.source.c, part.b_step = order.c;
-    for (int64_t t_h : taps_h)
-      for (int64_t t_w : taps_w) add(0, t_h, t_w);
-  } else {
-    part.length = taps_w.size(), part.a_step = g.w.tap_step * g.source.w, part.b_step = order.t_w;
-    for (int64_t c : Range{0, g.C})
-      for (int64_t t_h : taps_h) add(c, t_h, taps_w.lo);
-  }
-  return part;
-}
-
-// All lines of an image, each no longer than a tile has rows.
-template <typename T>
-struct Schedule {
-  std::vector<Part> parts;
-  std::vector<Line> lines;
-
-  Schedule(const Gather<T>& g, const PanelOrder& order, int64_t max_rows) {
-    for (const Segment& h : segments_of(g.h))
-      for (const Segment& w : segments_of(g.w)) {
-        parts.push_back(part_of(g, order, h.taps, w.taps));
-        add_rectangle(g, h.pixels, w.pixels, max_rows);
-      }
-  }
-
-  // Along the longer side; both sides in one where the rectangle lies in memory without a gap.
-  void add_rectangle(const Gather<T>& g, Range ys, Range xs, int64_t max_rows) {
-    const int64_t down = g.h.step * g.source.h, right = g.w.step * g.source.w;
-    const int64_t to_down = g.h.pixel_step * g.destination.h;
-    const int64_t to_right = g.w.pixel_step * g.destination.w;
-    Line line{g.h.source(ys.lo, 0) * g.source.h + g.w.source(xs.lo, 0) * g.source.w,
-              g.h.pixel(ys.lo) * g.destination.h + g.w.pixel(xs.lo) * g.destination.w,
-              right,
-              to_right,
-              xs.size(),
-              static_cast<int64_t>(parts.size()) - 1};
-    int64_t count = ys.size(), next = down, to_next = to_down;
-    if (down == right * xs.size() && to_down == to_right * xs.size()) {
-      line.rows *= ys.size(), count = 1;
-    } else if (ys.size() > xs.size()) {
-      line.row_stride = down, line.destination_stride = to_down, line.rows = ys.size();
-      count = xs.size(), next = right, to_next = to_right;
-    }
-    for (int64_t i = 0; i < count; ++i, line.source += next, line.destination += to_next)
-      add_cut(line, max_rows);
-  }
-
-  void add_cut(Line line, int64_t max_rows) {
-    const Blocks blocks = Blocks::covering(line.rows, max_rows);
-    for (int64_t left = line.rows; left > 0; left -= line.rows) {
-      line.rows = std::min(blocks.size, left);
-      lines.push_back(line);
-      line.source += line.rows * line.row_stride;
-      line.destination += line.rows * line.destination_stride;
-    }
-  }
-};
+// Items to share out among threads where the shape allows; a constant, for the result must not depend
+// on the number of threads.
+constexpr int64_t kWantedItems = 16;
 
 // The weight of every group in vectors of lanes, padded with zero lanes.
 template <typename T>
 at::Tensor pack_weight(const Tiles<T>& tiles, const Gather<T>& g, const PanelOrder& order) {
-  const int64_t panels = (g.M + tiles.lanes - 1) / tiles.lanes;
+  const int64_t panels = Blocks::covering(g.M, tiles.lanes).count;
   const int64_t panel_size = g.C * g.taps() * tiles.lanes;
-  at::Tensor packed =
-      at::empty({g.groups * panels * panel_size + tiles.lanes}, c10::CppTypeToScalarType<T>::value);
+  const auto dtype = c10::CppTypeToScalarType<T>::value;
+  at::Tensor packed = at::empty({g.groups * panels * panel_size}, dtype);
   T* vectors = packed.mutable_data_ptr<T>();
-  at::parallel_for(
-      0, g.groups * panels * g.C, 1 + (1 << 15) / (1 + g.taps() * tiles.lanes),
-      [&](int64_t begin, int64_t end) {
-        for (int64_t i : Range{begin, end}) {
-          const int64_t panel = i / g.C, c = i % g.C;
-          const int64_t group = panel / panels, lane = panel % panels * tiles.lanes;
-          const T* from =
-              g.weight.data + group * g.weight_of_group + lane * g.weight.n + c * g.weight.c;
-          for (int64_t t_h : Range{0, g.h.T}) {
-            tiles.pack({vectors + panel * panel_size + c * order.c + t_h * order.t_h, order.t_w,
-                        const_cast<T*>(from) + g.h.tap(t_h) * g.weight.h + g.w.tap(0) * g.weight.w,
-                        g.w.weight_step * g.weight.w, g.weight.n, g.w.T,
-                        std::min<int64_t>(tiles.lanes, g.M - lane)});
-          }
-        }
-      });
+  const int64_t grain = 1 + (1 << 15) / (1 + g.taps() * tiles.lanes);
+  at::parallel_for(0, g.groups * panels * g.C, grain, [&](int64_t begin, int64_t end) {
+    for (int64_t i : Range{begin, end}) {
+      const int64_t panel = i / g.C, c = i % g.C;
+      const int64_t group = panel / panels, lane = panel % panels * tiles.lanes;
+      const T* from = g.weight.at(lane, c) + group * g.weight_of_group + g.w.tap(0) * g.weight.w;
+      for (int64_t t_h : Range{0, g.h.T})
+        tiles.pack({vectors + panel * panel_size + c * order.c + t_h * order.t_h, order.t_w,
+                    const_cast<T*>(from) + g.h.tap(t_h) * g.weight.h, g.w.weight_step * g.weight.w,
+                    g.weight.n, g.w.T, std::min<int64_t>(tiles.lanes, g.M - lane)});
+    }
+  });
   return packed;
 }
 
-// The sums of one tile over the whole reduction, cut into stretches of kLongestSum.
+// How a pass is cut into blocks. It depends on the shape alone.
 template <typename T>
-void sum_line(TileArgs<T> args, const Part& part, typename Tiles<T>::TileFn tile) {
-  const T *a = args.a, *b = args.b;
-  const int64_t length = std::min(part.length, kLongestSum);
-  const int64_t runs = std::max<int64_t>(1, kLongestSum / std::max<int64_t>(1, length));
-  args.a_step = part.a_step, args.b_step = part.b_step, args.fresh = true;
-  const int64_t run_count = part.runs.size();
-  int64_t i = 0;
-  do {
-    args.length = std::min(length, part.length - i);
-    args.a = a + i * part.a_step, args.b = b + i * part.b_step;
-    int64_t run = 0;
-    do {
-      args.runs = part.runs.data() + run, args.run_count = std::min(runs, run_count - run);
-      tile(args);
-      args.fresh = false;
-    } while ((run += runs) < run_count);
-  } while ((i += length) < part.length);
-}
+struct Blocking {
+  int64_t panels;
+  Blocks vecs;           // panels that a tile takes at once
+  Blocks parts;          // of vecs.count: what one item computes
+  Blocks channels;       // of the source
+  Blocks rows, columns;  // of the destination: a band
+  Blocks images;         // that share an item
+  bool strips;           // whether bands are copied
+
+  Blocking(const Tiles<T>& tiles, const Gather<T>& g) {
+    panels = Blocks::covering(g.M, tiles.lanes).count;
+    vecs = Blocks::covering(panels, std::max(g.h.D, g.w.D) <= 7 ? 4 : 2);
+    const int64_t tile_lanes = vecs.size * tiles.lanes;
+    parts = Blocks::covering(vecs.count, std::max<int64_t>(1, 512 / tile_lanes));
+    channels =
+        Blocks::covering(g.C, std::max<int64_t>(1, kLongestSum / std::max<int64_t>(1, g.taps())));
+    strips = g.source.c != 1 && g.channels_inside();
+    const int64_t pixels = kSumsBytes / (parts.size * tile_lanes * sizeof(T));
+    choose_band(g, pixels);
+    const int64_t items = g.groups * rows.count * columns.count * images.count * parts.count;
+    if (items < kWantedItems)
+      parts = Blocks::covering(vecs.count, std::max<int64_t>(1, parts.size * items / kWantedItems));
+  }
+
+  // The largest band whose sums and whose strip are small enough.
+  void choose_band(const Gather<T>& g, int64_t pixels) {
+    columns = Blocks::covering(g.w.D, std::min<int64_t>(pixels, 1024));
+    rows = Blocks::covering(g.h.D, std::max<int64_t>(1, pixels / columns.size));
+    while (strip_bytes(g) > kStripBytes && rows.size > 1)
+      rows = Blocks::covering(g.h.D, rows.size / 2);
+    while (strip_bytes(g) > kStripBytes && channels.size > 1)
+      channels = Blocks::covering(g.C, channels.size / 2);
+    const int64_t fitting = std::min(pixels / (rows.size * columns.size),
+                                     kStripBytes / std::max<int64_t>(1, strip_bytes(g)));
+    const bool whole = rows.count * columns.count == 1;
+    images = Blocks::covering(g.N, whole ? std::max<int64_t>(1, fitting) : 1);
+  }
+
+  int64_t strip_bytes(const Gather<T>& g) const {
+    if (!strips) return 0;
+    const Band band{{0, rows.size}, {0, columns.size}};
+    return Strip<T>(g, band).channel_size() * channels.size * sizeof(T);
+  }
+};
 
 template <typename T>
 class GatherLoops {
@@ -200,70 +100,135 @@ class GatherLoops {
       : tiles(tiles),
         g(g),
         order(PanelOrder::of(g, tiles.lanes)),
-        panels((g.M + tiles.lanes - 1) / tiles.lanes),
-        blocks(Blocks::covering(panels, vecs_for(g))),
-        schedule(g, order, tiles.max_rows(blocks.size)),
-        packed(pack_weight(tiles, g, order)) {}
+        blocking(tiles, g),
+        packed(pack_weight(tiles, g, order)) {
+    for (int64_t y : Range{0, blocking.rows.count})
+      for (int64_t x : Range{0, blocking.columns.count})
+        add_band({blocking.rows.at(y, g.h.D), blocking.columns.at(x, g.w.D)});
+  }
 
   void run() const {
-    const int64_t lines = schedule.lines.size();
-    const int64_t work = g.C * g.taps() * tiles.lanes * blocks.size * 8;
-    const int64_t grain = 1 + (1 << 17) / (1 + work);
-    at::parallel_for(
-        0, g.N * g.groups * blocks.count * lines, grain, [&](int64_t begin, int64_t end) {
-          for (int64_t i : Range{begin, end}) {
-            const int64_t block = i / lines % blocks.count,
-                          group = i / lines / blocks.count % g.groups;
-            run_line(i / lines / blocks.count / g.groups, group, block, schedule.lines[i % lines]);
-          }
-        });
+    const int64_t bands = schedules.size(), images = blocking.images.count;
+    const int64_t items = g.groups * images * bands * blocking.parts.count;
+    const auto dtype = c10::CppTypeToScalarType<T>::value;
+    at::parallel_for(0, items, 1, [&](int64_t begin, int64_t end) {
+      const at::Tensor scratch = at::empty({strip_size + sums_size}, dtype);
+      for (int64_t i : Range{begin, end}) {
+        const int64_t part = i % blocking.parts.count, band = i / blocking.parts.count % bands;
+        const int64_t image = i / blocking.parts.count / bands;
+        run_item({image / images, blocking.images.at(image % images, g.N), band,
+                  blocking.parts.at(part, blocking.vecs.count)},
+                 scratch.mutable_data_ptr<T>());
+      }
+    });
   }
 
  private:
-  // Short lines leave registers for more vectors.
-  static int64_t vecs_for(const Gather<T>& g) {
-    const int64_t longest = std::max(g.h.D, g.w.D);
-    return longest <= 7 ? 4 : longest <= 9 ? 3 : 2;
+  struct Item {
+    int64_t group;
+    Range images;
+    int64_t band;
+    Range blocks;
+  };
+
+  void add_band(const Band& band) {
+    strips.emplace_back(g, band);
+    const SourceLayout layout = blocking.strips ? strips.back().layout(g) : layout_of_tensor(g);
+    schedules.emplace_back(g, order, layout, band, tiles.max_rows(blocking.vecs.size));
+    pixels = std::max(pixels, band.pixels());
+    strip_image = std::max(strip_image, strips.back().channel_size() * blocking.channels.size);
+    strip_size = blocking.strips ? strip_image * blocking.images.size : 0;
+    sums_size = blocking.parts.size * blocking.images.size * pixels * tile_lanes();
   }
 
-  void run_line(int64_t n, int64_t group, int64_t block, const Line& line) const {
-    const Part& part = schedule.parts[line.part];
-    const int64_t panel = block * blocks.size, vecs = std::min(blocks.size, panels - panel);
-    const int64_t panel_size = g.C * g.taps() * tiles.lanes;
-    alignas(64) T acc[kMaxRows * kMaxVecs * 64 / sizeof(T)];
-    TileArgs<T> args{};
-    args.a = g.source.at(n, group * g.C) + line.source;
-    args.row_stride = line.row_stride;
-    args.b = packed.const_data_ptr<T>() + (group * panels + panel) * panel_size;
-    args.panel_stride = panel_size;
-    args.acc = acc;
-    const bool unit = line.row_stride == 1;
-    sum_line(args, part, (unit ? tiles.tile_of_unit_stride : tiles.tile)[vecs][line.rows]);
-    store_line(n, group, panel, vecs, line, acc);
-  }
+  int64_t tile_lanes() const { return blocking.vecs.size * tiles.lanes; }
+  int64_t panel_size() const { return g.C * g.taps() * tiles.lanes; }
 
-  void store_line(int64_t n, int64_t group, int64_t panel, int64_t vecs, const Line& line,
-                  T* acc) const {
-    for (int64_t v : Range{0, vecs}) {
-      const int64_t m = (panel + v) * tiles.lanes, lanes = std::min<int64_t>(tiles.lanes, g.M - m);
-      const int64_t channel = group * g.M + m;
-      if (g.bias)
-        for (int64_t row : Range{0, line.rows})
-          for (int64_t lane : Range{0, lanes})
-            acc[(row * vecs + v) * tiles.lanes + lane] += g.bias[(channel + lane) * g.bias_stride];
-      tiles.unpack({acc + v * tiles.lanes, vecs * tiles.lanes,
-                    g.destination.at(n, channel) + line.destination, line.destination_stride,
-                    g.destination.c, line.rows, lanes});
+  // Channel block by channel block, so that the strip and the panel's share stay in the cache.
+  void run_item(const Item& item, T* scratch) const {
+    T* sums = scratch + strip_size;
+    for (int64_t block : Range{0, std::max<int64_t>(1, blocking.channels.count)}) {
+      const Range channels = blocking.channels.at(block, g.C);
+      if (blocking.strips)
+        for (int64_t n : item.images)
+          strips[item.band].fill(scratch + (n - item.images.lo) * strip_image, g.source,
+                                 g.source.at(n, item.group * g.C + channels.lo), channels.size());
+      for_each_line(item, [&](int64_t n, int64_t vec_block, const Line& line) {
+        const T* image = blocking.strips ? scratch + (n - item.images.lo) * strip_image
+                                         : g.source.at(n, item.group * g.C + channels.lo);
+        add_line(item, image, vec_block, line, channels, sums_of(item, sums, n, vec_block, line));
+      });
     }
+    for_each_line(item, [&](int64_t n, int64_t vec_block, const Line& line) {
+      store_line(item, n, vec_block, line, sums_of(item, sums, n, vec_block, line));
+    });
+  }
+
+  template <typename Visit>
+  void for_each_line(const Item& item, const Visit& visit) const {
+    for (int64_t vec_block : item.blocks)
+      for (int64_t n : item.images)
+        for (const Line& line : schedules[item.band].lines) visit(n, vec_block, line);
+  }
+
+  T* sums_of(const Item& item, T* sums, int64_t n, int64_t vec_block, const Line& line) const {
+    const int64_t image = (vec_block - item.blocks.lo) * item.images.size() + n - item.images.lo;
+    return sums + (image * pixels + line.first_pixel) * tile_lanes();
+  }
+
+  Range panels_of(int64_t vec_block) const { return blocking.vecs.at(vec_block, blocking.panels); }
+
+  void add_line(const Item& item, const T* image, int64_t vec_block, const Line& line,
+                Range channels, T* sums) const {
+    const Part& part = schedules[item.band].parts[line.part];
+    const Range panel = panels_of(vec_block);
+    const T* panels = packed.const_data_ptr<T>() + item.group * blocking.panels * panel_size();
+    TileArgs<T> args{};
+    args.a = image + line.source, args.row_stride = line.row_stride;
+    args.b = panels + panel.lo * panel_size() + channels.lo * order.c;
+    args.panel_stride = panel_size();
+    args.runs = part.runs.data(), args.run_count = part.runs.size(), args.length = part.length;
+    if (part.runs_per_channel > 0)
+      args.run_count = part.runs_per_channel * channels.size();
+    else
+      args.length = channels.size();
+    args.a_step = part.a_step, args.b_step = part.b_step;
+    args.acc = sums, args.fresh = channels.lo == 0;
+    const bool unit = line.row_stride == 1;
+    (unit ? tiles.tile_of_unit_stride : tiles.tile)[panel.size()][line.rows](args);
+  }
+
+  void store_line(const Item& item, int64_t n, int64_t vec_block, const Line& line, T* sums) const {
+    const Range panel = panels_of(vec_block);
+    for (int64_t v : Range{0, panel.size()}) {
+      const int64_t m = (panel.lo + v) * tiles.lanes;
+      const int64_t channel = item.group * g.M + m;
+      StripArgs<T> strip{sums + v * tiles.lanes,
+                         panel.size() * tiles.lanes,
+                         g.destination.at(n, channel) + line.destination,
+                         line.destination_stride,
+                         g.destination.c,
+                         line.rows,
+                         std::min<int64_t>(tiles.lanes, g.M - m)};
+      if (g.bias) add_bias(strip, g.bias + channel * g.bias_stride);
+      tiles.unpack(strip);
+    }
+  }
+
+  void add_bias(const StripArgs<T>& strip, const T* bias) const {
+    for (int64_t row : Range{0, strip.count})
+      for (int64_t lane : Range{0, strip.lanes})
+        strip.vectors[row * strip.vector_stride + lane] += bias[lane * g.bias_stride];
   }
 
   const Tiles<T>& tiles;
   const Gather<T>& g;
   PanelOrder order;
-  int64_t panels;
-  Blocks blocks;
-  Schedule<T> schedule;
+  Blocking<T> blocking;
   at::Tensor packed;
+  std::vector<Strip<T>> strips;
+  std::vector<Schedule> schedules;
+  int64_t pixels = 0, strip_image = 0, strip_size = 0, sums_size = 0;
 };
 
 }  // namespace
@@ -291,8 +256,8 @@ template <typename T>
 void grad_input(const Tiles<T>& tiles, const ConvShape& shape, const at::Tensor& weight,
                 const at::Tensor& grad_output, at::Tensor& grad_input) {
   const int64_t C = shape.C_out_per_group();
-  Images<const T> flipped = images_of<T>(weight);
-  std::swap(flipped.n, flipped.c);  // the lanes are the input's channels now
+  Images<const T> transposed = images_of<T>(weight);
+  std::swap(transposed.n, transposed.c);  // the lanes are the input's channels now
   for (int64_t h : Range{0, shape.h.phases()})
     for (int64_t w : Range{0, shape.w.phases()}) {
       const Gather<T> g{shape.h.inputs_of_phase(h),
@@ -303,7 +268,7 @@ void grad_input(const Tiles<T>& tiles, const ConvShape& shape, const at::Tensor&
                         C,
                         images_of<T>(grad_output),
                         images_of<T>(grad_input),
-                        flipped,
+                        transposed,
                         C * weight.stride(0),
                         nullptr,
                         0};

@@ -5,6 +5,8 @@
 
 #include <cstdint>
 
+#include "conv_geometry.h"
+
 namespace convgrad::cpu {
 
 // Images (n, c, h, w), in whatever order they lie.
@@ -33,6 +35,9 @@ struct Blocks {
   static Blocks covering(int64_t extent, int64_t largest) {
     const int64_t count = (extent + largest - 1) / largest;
     return {count, count == 0 ? 0 : (extent + count - 1) / count};
+  }
+  Range at(int64_t block, int64_t extent) const {
+    return Range::within(block * size, (block + 1) * size, extent);
   }
 };
 
