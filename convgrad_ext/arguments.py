@@ -25,9 +25,12 @@ def as_int(name: str, value: Any, expected: str, argument: Any) -> int:
     """`value`, all or part of what was passed as `name`, as an int."""
     if isinstance(value, (int, torch.SymInt)) and not isinstance(value, bool):
         return cast("int", value)  # symbolic or not: __index__ would fix a symbol to its size now
-    if isinstance(value, bool) or not hasattr(value, "__index__"):
-        raise TypeError(f"convgrad_ext: {name} must be {expected}, but got {argument!r}")
-    return operator.index(value)
+    try:
+        if not isinstance(value, bool):
+            return operator.index(value)
+    except TypeError:
+        pass
+    raise TypeError(f"convgrad_ext: {name} must be {expected}, but got {argument!r}")
 
 
 def as_pair(name: str, value: Any, expected: str = INT_OR_PAIR) -> Pair:
@@ -88,6 +91,7 @@ def named_padding(
         return 0, 0, 0, 0
     if name != "same":
         raise RuntimeError(f"Invalid padding string: '{name}'")
+    check_same_ranks(image, kernel)
     top, bottom = _C.same_padding(image[-2], kernel[-2], stride[0], dilation[0])
     left, right = _C.same_padding(image[-1], kernel[-1], stride[1], dilation[1])
     return top, bottom, left, right
@@ -117,6 +121,24 @@ def as_size(name: str, size: Any) -> tuple[int, ...]:
 def check_tensor(name: str, value: Any) -> None:
     if not isinstance(value, Tensor):
         raise TypeError(f"convgrad_ext: {name} must be a Tensor, but got {type(value).__name__}")
+
+
+def check_same_ranks(image: Sequence[int], kernel: Sequence[int]) -> None:
+    """The ranks, in the words that PyTorch has for them where padding='same'."""
+    if len(kernel) not in (2, 4):
+        image = image if len(image) == 4 else (1, *image)
+        raise RuntimeError(
+            f"Expected {len(kernel)}-dimensional input for {len(kernel)}-dimensional weight"
+            f"{list(kernel)}, but got 4-dimensional input of size {list(image)} instead"
+        )
+
+
+def check_image_rank(size: Sequence[int]) -> None:
+    if len(size) not in (3, 4):
+        raise RuntimeError(
+            f"Expected 3D (unbatched) or 4D (batched) input to conv2d, but got input of size: "
+            f"{list(size)}"
+        )
 
 
 def check_weight_rank(size: Sequence[int]) -> None:

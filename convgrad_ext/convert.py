@@ -57,7 +57,8 @@ def revert(module: Module) -> Module:
 
     Raises:
         ValueError: for a layer whose padding ``torch.nn.Conv2d`` has not, before anything changes:
-            "revert: layer '0' has padding=((1, 0), (1, 0)), which torch.nn.Conv2d does not take".
+            "revert: layer '0' has padding=((1, 0), (1, 0)), which torch.nn.Conv2d does not take
+            with stride=(1, 1)".
         TypeError: "revert: module must be a torch.nn.Module, but got Tensor".
 
     Example:
@@ -75,7 +76,7 @@ def revert(module: Module) -> Module:
         ):
             raise ValueError(
                 f"revert: layer '{name}' has padding={layer.padding}, which torch.nn.Conv2d does "
-                "not take with its stride"
+                f"not take with stride={layer.stride}"
             )
     swap_classes(module, THEIRS_FOR_OURS)
     return module

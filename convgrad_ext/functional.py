@@ -14,6 +14,7 @@ from convgrad_ext.arguments import (
     PaddingLike,
     as_parameters,
     as_size,
+    check_image_rank,
     check_tensor,
     check_weight_rank,
 )
@@ -55,8 +56,8 @@ def conv2d(
         RuntimeError: as ``torch.nn.functional.conv2d`` does for shapes and dtypes that do not
             match, with its message: "Given groups=1, weight of size [6, 4, 3, 3], expected
             input[2, 3, 5, 5] to have 4 channels, but got 3 channels instead".
-        TypeError: for an argument of another type: "conv2d: stride must be an int or a tuple of two
-            ints, but got 1.5".
+        TypeError: for an argument of another type: "convgrad_ext: stride must be an int or a tuple
+            of two ints, but got 1.5".
         NotImplementedError: for a dtype outside the list above.
 
     Example:
@@ -78,11 +79,11 @@ def conv2d(
     if bias is not None:
         check_tensor("bias", bias)
     check_weight_rank(weight.shape)
+    check_image_rank(input.shape)
     params = as_parameters(input.shape, weight.shape, stride, padding, dilation, groups)
     input, weight, bias = autocast(input, weight, bias)
     if input.dim() == 3:
         return ops.conv2d(input.unsqueeze(0), weight, bias, *params).squeeze(0)
-    check_image_rank(input.shape)
     return ops.conv2d(input, weight, bias, *params)
 
 
@@ -132,10 +133,10 @@ def conv2d_input(
     check_tensor("grad_output", grad_output)
     check_weight_rank(weight.shape)
     size = as_size("input_size", input_size)
-    params = as_parameters(size, weight.shape, stride, padding, dilation, groups)
-    if len(size) == 3 and grad_output.dim() == 3:
-        return ops.conv2d_input((1, *size), weight, grad_output.unsqueeze(0), *params).squeeze(0)
     check_image_rank(size)
+    params = as_parameters(size, weight.shape, stride, padding, dilation, groups)
+    if len(size) == 3:
+        return ops.conv2d_input((1, *size), weight, grad_output.unsqueeze(0), *params).squeeze(0)
     return ops.conv2d_input(size, weight, grad_output, *params)
 
 
@@ -181,25 +182,17 @@ def conv2d_weight(
     check_tensor("grad_output", grad_output)
     size = as_size("weight_size", weight_size)
     check_weight_rank(size)
-    params = as_parameters(input.shape, size, stride, padding, dilation, groups)
-    if input.dim() == 3 and grad_output.dim() == 3:
-        input, grad_output = input.unsqueeze(0), grad_output.unsqueeze(0)
     check_image_rank(input.shape)
+    params = as_parameters(input.shape, size, stride, padding, dilation, groups)
+    if input.dim() == 3:
+        input, grad_output = input.unsqueeze(0), grad_output.unsqueeze(0)
     return ops.conv2d_weight(input, size, grad_output, *params)
-
-
-def check_image_rank(size: Sequence[int]) -> None:
-    if len(size) != 4:
-        raise RuntimeError(
-            f"Expected 3D (unbatched) or 4D (batched) input to conv2d, but got input of size: "
-            f"{list(size)}"
-        )
 
 
 def autocast(*tensors: Tensor | None) -> tuple[Any, ...]:
     """The operands in the dtype of an enclosing ``torch.autocast``, which leaves float64 alone."""
     device = tensors[0].device.type  # type: ignore[union-attr]
-    if not torch.is_autocast_enabled(device):
+    if device == "meta" or not torch.is_autocast_enabled(device):  # meta has no autocast
         return tensors
     dtype = torch.get_autocast_dtype(device)
     lower = (torch.float16, torch.bfloat16, torch.float32)

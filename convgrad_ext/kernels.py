@@ -35,6 +35,7 @@ def use_kernel(name: str) -> Iterator[None]:
 
     Raises:
         ValueError: "use_kernel: name must be one of 'reference', but got 'fast'".
+        TypeError: "use_kernel: name must be a string, but got None".
 
     Example:
         >>> import torch, convgrad_ext
@@ -44,6 +45,8 @@ def use_kernel(name: str) -> Iterator[None]:
 
     Source: the registry in csrc/cpu/registry.cpp.
     """
+    if not isinstance(name, str):
+        raise TypeError(f"use_kernel: name must be a string, but got {name!r}")
     previous = _C.select_kernel(name)
     try:
         yield

@@ -41,6 +41,9 @@ std::pair<int64_t, int64_t> checked_same_padding(int64_t I, int64_t K, int64_t s
                                                  int64_t dilation) {
   TORCH_CHECK(stride > 0, "non-positive stride is not supported");
   TORCH_CHECK(dilation > 0, "non-positive dilation is not supported");
+  TORCH_CHECK(K <= 1 || dilation <= kLargestExtent / K, "Given dilation=", dilation,
+              " and a kernel of ", K, " taps, expected dilation to be at most ",
+              kLargestExtent / K);
   const auto [lo, hi] = same_padding(I, K, stride, dilation);
   return {lo, hi};
 }

@@ -38,6 +38,9 @@ void check_params(const ConvParams<Int>& params) {
   TORCH_CHECK(!any_below(params.stride, 1), "non-positive stride is not supported");
   TORCH_CHECK(!any_below(params.dilation, 0), "dilation should be greater than zero");
   TORCH_CHECK(!any_below(params.dilation, 1), "non-positive dilation is not supported");
+  for (size_t side = 0; side < params.padding.size(); ++side)
+    TORCH_CHECK(params.padding[side] <= kLargestExtent, "Given padding=", params.padding[side],
+                " at dimension ", side / 2, " , expected padding to be at most ", kLargestExtent);
 }
 
 template <typename Int>
@@ -59,6 +62,11 @@ void check_kernel_fits(c10::ArrayRef<Int> input_size, c10::ArrayRef<Int> weight_
                        const ConvParams<Int>& params) {
   TORCH_CHECK(weight_size[2] > 0 && weight_size[3] > 0,
               "weight: kernel size must be at least 1 x 1, but got weight of size ", weight_size);
+  for (size_t d = 0; d < 2; ++d)
+    TORCH_CHECK(params.dilation[d] <= kLargestExtent / weight_size[2 + d],
+                "Given dilation=", params.dilation[d], " and a kernel of ", weight_size[2 + d],
+                " taps at dimension ", d, ", expected dilation to be at most ",
+                kLargestExtent / weight_size[2 + d]);
   const Int padded_h = padded_extent<Int>(input_size[2], params.padding[0], params.padding[1]);
   const Int padded_w = padded_extent<Int>(input_size[3], params.padding[2], params.padding[3]);
   const Int span_h = kernel_span<Int>(weight_size[2], params.dilation[0]);

@@ -4,6 +4,7 @@
 
 #include <ATen/ATen.h>
 
+#include <limits>
 #include <optional>
 
 #include "conv_shape.h"
@@ -17,6 +18,9 @@ struct ConvParams {
   c10::ArrayRef<Int> stride, padding, dilation;
   Int groups;
 };
+
+// Twice this, for two sides of padding, is still a number.
+constexpr int64_t kLargestExtent = std::numeric_limits<int64_t>::max() / 2;
 
 // The uninitialised result of each operator, after every check of its arguments. It is channels_last
 // as soon as one operand is, as PyTorch's is.

@@ -122,7 +122,7 @@ struct PhaseOrder {
         step(walk.step),
         phase_size(ceil_div(sources.size(), walk.step)) {}
 
-  constexpr int64_t size() const { return step * phase_size; }
+  constexpr int64_t size() const { return std::min(step, sources.size()) * phase_size; }
   constexpr int64_t position(int64_t s) const {
     const int64_t quotient = floor_div(s - sources.lo, step);
     return (s - sources.lo - quotient * step) * phase_size + quotient;
@@ -145,7 +145,8 @@ struct PhaseOrder {
   }
 };
 
-// One spatial axis of a convolution.
+// One spatial axis of a convolution. A single output has no next one, nor a single tap: their stride
+// and dilation count as 1, however large they were given, and later products stay in range.
 struct Axis {
   int64_t I, O, K, stride, padding_lo, dilation;
 
@@ -154,9 +155,9 @@ struct Axis {
       : I(I),
         O(output_extent(I, K, stride, padding_lo, padding_hi, dilation)),
         K(K),
-        stride(stride),
+        stride(O > 1 ? stride : 1),
         padding_lo(padding_lo),
-        dilation(dilation) {}
+        dilation(K > 1 ? dilation : 1) {}
 
   // The relation itself; the result may lie in the padding.
   constexpr int64_t input(int64_t o, int64_t k) const {

@@ -23,24 +23,30 @@ constexpr int64_t kLongestSum = 1152;
 // on the number of threads.
 constexpr int64_t kWantedItems = 16;
 
-// The weight of every group in vectors of lanes, padded with zero lanes.
+// The weight of every group in vectors of lanes, padded with zero lanes. Taps that follow each other in
+// memory are packed in one go.
 template <typename T>
 at::Tensor pack_weight(const Tiles<T>& tiles, const Gather<T>& g, const PanelOrder& order) {
   const int64_t panels = Blocks::covering(g.M, tiles.lanes).count;
   const int64_t panel_size = g.C * g.taps() * tiles.lanes;
-  const auto dtype = c10::CppTypeToScalarType<T>::value;
-  at::Tensor packed = at::empty({g.groups * panels * panel_size}, dtype);
+  const int64_t to_right = g.w.weight_step * g.weight.w, to_down = g.h.weight_step * g.weight.h;
+  const bool whole_rows = to_down == to_right * g.w.T || g.h.T == 1;
+  const int64_t stretches = whole_rows ? 1 : g.h.T,
+                stretch = g.taps() / std::max<int64_t>(1, stretches);
+  at::Tensor packed =
+      at::empty({g.groups * panels * panel_size}, c10::CppTypeToScalarType<T>::value);
   T* vectors = packed.mutable_data_ptr<T>();
-  const int64_t grain = 1 + (1 << 15) / (1 + g.taps() * tiles.lanes);
+  const int64_t grain = grain_of(8 * g.taps() * tiles.lanes);  // a copy costs more than a product
   at::parallel_for(0, g.groups * panels * g.C, grain, [&](int64_t begin, int64_t end) {
     for (int64_t i : Range{begin, end}) {
       const int64_t panel = i / g.C, c = i % g.C;
       const int64_t group = panel / panels, lane = panel % panels * tiles.lanes;
-      const T* from = g.weight.at(lane, c) + group * g.weight_of_group + g.w.tap(0) * g.weight.w;
-      for (int64_t t_h : Range{0, g.h.T})
+      const T* from = g.weight.at(lane, c) + group * g.weight_of_group + g.h.tap(0) * g.weight.h +
+                      g.w.tap(0) * g.weight.w;
+      for (int64_t t_h : Range{0, stretches})
         tiles.pack({vectors + panel * panel_size + c * order.c + t_h * order.t_h, order.t_w,
-                    const_cast<T*>(from) + g.h.tap(t_h) * g.weight.h, g.w.weight_step * g.weight.w,
-                    g.weight.n, g.w.T, std::min<int64_t>(tiles.lanes, g.M - lane)});
+                    const_cast<T*>(from) + t_h * to_down, to_right, g.weight.n, stretch,
+                    std::min<int64_t>(tiles.lanes, g.M - lane)});
     }
   });
   return packed;
@@ -61,7 +67,7 @@ struct Blocking {
     panels = Blocks::covering(g.M, tiles.lanes).count;
     vecs = Blocks::covering(panels, std::max(g.h.D, g.w.D) <= 7 ? 4 : 2);
     const int64_t tile_lanes = vecs.size * tiles.lanes;
-    parts = Blocks::covering(vecs.count, std::max<int64_t>(1, 512 / tile_lanes));
+    parts = Blocks::covering(vecs.count, std::max<int64_t>(1, lanes_of_part(g) / tile_lanes));
     channels =
         Blocks::covering(g.C, std::max<int64_t>(1, kLongestSum / std::max<int64_t>(1, g.taps())));
     strips = g.source.c != 1 && g.channels_inside();
@@ -70,6 +76,11 @@ struct Blocking {
     const int64_t items = g.groups * rows.count * columns.count * images.count * parts.count;
     if (items < kWantedItems)
       parts = Blocks::covering(vecs.count, std::max<int64_t>(1, parts.size * items / kWantedItems));
+  }
+
+  // A strip is copied once for all lanes of a part, and read once for each tap.
+  static int64_t lanes_of_part(const Gather<T>& g) {
+    return std::clamp<int64_t>(kLongestSum / std::max<int64_t>(1, g.taps()), 128, 512);
   }
 
   // The largest band whose sums and whose strip are small enough.
@@ -111,7 +122,9 @@ class GatherLoops {
     const int64_t bands = schedules.size(), images = blocking.images.count;
     const int64_t items = g.groups * images * bands * blocking.parts.count;
     const auto dtype = c10::CppTypeToScalarType<T>::value;
-    at::parallel_for(0, items, 1, [&](int64_t begin, int64_t end) {
+    const int64_t work =
+        blocking.images.size * pixels * g.C * g.taps() * blocking.parts.size * tile_lanes();
+    at::parallel_for(0, items, grain_of(work), [&](int64_t begin, int64_t end) {
       const at::Tensor scratch = at::empty({strip_size + sums_size}, dtype);
       for (int64_t i : Range{begin, end}) {
         const int64_t part = i % blocking.parts.count, band = i / blocking.parts.count % bands;
@@ -193,7 +206,8 @@ class GatherLoops {
     else
       args.length = channels.size();
     args.a_step = part.a_step, args.b_step = part.b_step;
-    args.acc = sums, args.fresh = channels.lo == 0;
+    args.acc = sums, args.acc_stride = panel.size() * tiles.lanes;
+    args.fresh = channels.lo == 0;
     const bool unit = line.row_stride == 1;
     (unit ? tiles.tile_of_unit_stride : tiles.tile)[panel.size()][line.rows](args);
   }

@@ -39,15 +39,18 @@ class GradWeightLoops {
     const int64_t size = items * item_size();
     at::Tensor sums = at::empty({chunks.count * size + 64}, c10::CppTypeToScalarType<T>::value);
     T* all = sums.template mutable_data_ptr<T>();
-    at::parallel_for(0, items * chunks.count, 1, [&](int64_t begin, int64_t end) {
+    const int64_t work = item_size() * chunks.size * pixels_per_strip();
+    at::parallel_for(0, items * chunks.count, grain_of(work), [&](int64_t begin, int64_t end) {
       std::vector<T> strip(kMaxVecs * (pixels_per_strip() + 1) * tiles.lanes);
       for (int64_t i : Range{begin, end})
         sum_item(i / chunks.count, i % chunks.count, strip.data(),
                  all + (i % chunks.count) * size + i / chunks.count * item_size());
     });
-    at::parallel_for(0, items, 1, [&](int64_t begin, int64_t end) {
-      for (int64_t i : Range{begin, end}) store_item(i, all + i * item_size(), size);
-    });
+    at::parallel_for(0, items, grain_of(8 * item_size() * chunks.count),
+                     [&](int64_t begin, int64_t end) {
+                       for (int64_t i : Range{begin, end})
+                         store_item(i, all + i * item_size(), size);
+                     });
   }
 
  private:
@@ -89,7 +92,7 @@ class GradWeightLoops {
       for (int64_t k_h : Range{0, shape.h.K})
         for (int64_t k_w : Range{0, shape.w.K})
           add_tap(group, panel, channels, strip_rows, k_h, k_w, strip,
-                  sums + (k_h * shape.w.K + k_w) * ins.size * vector_size());
+                  sums + (k_h * shape.w.K + k_w) * vector_size());
     }
   }
 
@@ -125,12 +128,13 @@ class GradWeightLoops {
     TileArgs<T> args{};
     args.row_stride = input.c, args.b = strip, args.panel_stride = pixels_per_strip() * tiles.lanes;
     args.runs = runs.data(), args.run_count = runs.size(), args.length = outputs_w.size();
-    args.a_step = shape.w.stride * input.w, args.b_step = tiles.lanes;
+    args.a_step = shape.w.outputs().step * input.w, args.b_step = tiles.lanes;
+    args.acc_stride = shape.taps() * vector_size();
     const int64_t vecs = vecs_of(panel);
     for (int64_t c = channels.lo; c < channels.hi; c += tile_rows) {
       const int64_t tile_height = std::min(tile_rows, channels.hi - c);
       args.a = input.at(0, group * shape.C_in_per_group() + c);
-      args.acc = sums + (c - channels.lo) * vecs * tiles.lanes;
+      args.acc = sums + (c - channels.lo) * args.acc_stride;
       (input.c == 1 ? tiles.tile_of_unit_stride : tiles.tile)[vecs][tile_height](args);
     }
   }
@@ -143,15 +147,20 @@ class GradWeightLoops {
                   panel = item / ins.count % outs.count * outs.size;
     const int64_t c_lo = item % ins.count * ins.size, C_out = shape.C_out_per_group();
     const int64_t rows = std::min(ins.size, shape.C_in_per_group() - c_lo), vecs = vecs_of(panel);
-    for (int64_t tap : Range{0, shape.taps()})
-      for (int64_t v : Range{0, vecs}) {
-        const int64_t c_out = (panel + v) * tiles.lanes;
-        tiles.unpack({sums + tap * ins.size * vector_size() + v * tiles.lanes, vecs * tiles.lanes,
-                      grad_weight.at(group * C_out + c_out, c_lo) +
-                          tap / shape.w.K * grad_weight.h + tap % shape.w.K * grad_weight.w,
-                      grad_weight.c, grad_weight.n, rows,
-                      std::min<int64_t>(tiles.lanes, C_out - c_out)});
+    for (int64_t v : Range{0, vecs}) {
+      const int64_t c_out = (panel + v) * tiles.lanes;
+      T* vectors = sums + v * tiles.lanes;
+      T* to = grad_weight.at(group * C_out + c_out, c_lo);
+      const int64_t lanes = std::min<int64_t>(tiles.lanes, C_out - c_out);
+      if (grad_weight.c == shape.taps() && grad_weight.h == shape.w.K && grad_weight.w == 1) {
+        tiles.unpack({vectors, vector_size(), to, 1, grad_weight.n, rows * shape.taps(), lanes});
+        continue;
       }
+      for (int64_t tap : Range{0, shape.taps()})
+        tiles.unpack({vectors + tap * vector_size(), shape.taps() * vector_size(),
+                      to + tap / shape.w.K * grad_weight.h + tap % shape.w.K * grad_weight.w,
+                      grad_weight.c, grad_weight.n, rows, lanes});
+    }
   }
 
   const Tiles<T>& tiles;

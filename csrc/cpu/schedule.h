@@ -28,13 +28,13 @@ struct Gather {
   bool channels_inside() const { return C >= w.T; }
 };
 
-// The order in which a panel holds its vectors: from one channel or tap to the next, in elements.
+// A panel holds its vectors as the weight does its elements, channel by channel and tap by tap: from
+// one channel or tap to the next, in elements.
 struct PanelOrder {
   int64_t c, t_h, t_w;
 
   template <typename T>
   static PanelOrder of(const Gather<T>& g, int64_t lanes) {
-    if (g.channels_inside()) return {lanes, g.w.T * g.C * lanes, g.C * lanes};
     return {g.taps() * lanes, g.w.T * lanes, lanes};
   }
 };

@@ -23,7 +23,8 @@ struct TileArgs {
   int64_t panel_stride;
   const Run* runs;
   int64_t run_count, length, a_step, b_step;
-  T* acc;  // rows x vecs x lanes, written if `fresh`, otherwise added to
+  T* acc;              // written if `fresh`, otherwise added to
+  int64_t acc_stride;  // from row to row
   bool fresh;
 };
 
@@ -38,7 +39,7 @@ struct StripArgs {
   int64_t count, lanes;  // vectors, and how many of their lanes are real
 };
 
-constexpr int kMaxRows = 14;
+constexpr int kMaxRows = 28;
 constexpr int kMaxVecs = 4;
 
 // One data type on one instruction set.

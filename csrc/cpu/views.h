@@ -41,4 +41,11 @@ struct Blocks {
   }
 };
 
+// The grain of at::parallel_for for items of `work` multiply-adds each: waking a thread takes as long
+// as it takes this one to do a few hundred thousand of them.
+constexpr int64_t grain_of(int64_t work) {
+  constexpr int64_t kWorkWorthAThread = 1 << 19;
+  return 1 + kWorkWorthAThread / std::max<int64_t>(1, work);
+}
+
 }  // namespace convgrad::cpu

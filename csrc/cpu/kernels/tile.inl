@@ -16,55 +16,83 @@ void tile(const TileArgs<T>& t) {
   const int64_t row_stride = UNIT_STRIDE ? 1 : t.row_stride;
   Vector acc[ROWS][VECS] = {};
   for (int64_t run = 0; run < t.run_count; ++run) {
-    const T* a = t.a + t.runs[run].a;
+    // A pointer for every four rows: three multiples of the row stride then address all of them.
+    const T* a[(ROWS + 3) / 4];
+    for (int r = 0; r < ROWS; r += 4) a[r / 4] = t.a + t.runs[run].a + r * row_stride;
     const T* b = t.b + t.runs[run].b;
-    for (int64_t i = 0; i < t.length; ++i, a += t.a_step, b += t.b_step) {
+    for (int64_t i = 0; i < t.length; ++i, b += t.b_step) {
       Vector panel[VECS];
 #pragma GCC unroll 4
       for (int v = 0; v < VECS; ++v)
         panel[v] = *reinterpret_cast<const Vector*>(b + v * t.panel_stride);
-#pragma GCC unroll 14
+#pragma GCC unroll 28
       for (int r = 0; r < ROWS; ++r)
 #pragma GCC unroll 4
-        for (int v = 0; v < VECS; ++v) acc[r][v] += a[r * row_stride] * panel[v];
+        for (int v = 0; v < VECS; ++v) acc[r][v] += a[r / 4][r % 4 * row_stride] * panel[v];
+#pragma GCC unroll 7
+      for (int r = 0; r < ROWS; r += 4) a[r / 4] += t.a_step;
     }
   }
-  Vector* sums = reinterpret_cast<Vector*>(t.acc);
-  if (t.fresh) {
 #pragma GCC unroll 28
-    for (int i = 0; i < ROWS * VECS; ++i) sums[i] = acc[i / VECS][i % VECS];
-  } else {
-#pragma GCC unroll 28
-    for (int i = 0; i < ROWS * VECS; ++i) sums[i] += acc[i / VECS][i % VECS];
+  for (int r = 0; r < ROWS; ++r) {
+    Vector* sums = reinterpret_cast<Vector*>(t.acc + r * t.acc_stride);
+#pragma GCC unroll 4
+    for (int v = 0; v < VECS; ++v) sums[v] = t.fresh ? acc[r][v] : sums[v] + acc[r][v];
   }
 }
 
-// Four by four elements at a time turn in registers; the rest goes one by one.
+template <typename T>
+struct Quad {
+  typedef T type __attribute__((vector_size(4 * sizeof(T)), aligned(sizeof(T)), may_alias));
+};
+
+// a0 b0 a1 b1 and a2 b2 a3 b3.
+template <typename V>
+V interleave_low(V a, V b) {
+#if defined(__clang__)
+  return __builtin_shufflevector(a, b, 0, 4, 1, 5);
+#else
+  using Order = decltype(a < b);
+  return __builtin_shuffle(a, b, Order{0, 4, 1, 5});
+#endif
+}
+
+template <typename V>
+V interleave_high(V a, V b) {
+#if defined(__clang__)
+  return __builtin_shufflevector(a, b, 2, 6, 3, 7);
+#else
+  using Order = decltype(a < b);
+  return __builtin_shuffle(a, b, Order{2, 6, 3, 7});
+#endif
+}
+
+// to[j][i] = from[i][j] for a block of four by four.
 template <typename T>
 void turn_block(const T* from, int64_t from_stride, T* to, int64_t to_stride) {
-  T block[4][4];
-  for (int i = 0; i < 4; ++i)
-    for (int j = 0; j < 4; ++j) block[j][i] = from[i * from_stride + j];
-  for (int j = 0; j < 4; ++j)
-    for (int i = 0; i < 4; ++i) to[j * to_stride + i] = block[j][i];
+  using V = typename Quad<T>::type;
+  V row[4];
+  for (int i = 0; i < 4; ++i) row[i] = *reinterpret_cast<const V*>(from + i * from_stride);
+  const V even_low = interleave_low(row[0], row[2]), even_high = interleave_high(row[0], row[2]);
+  const V odd_low = interleave_low(row[1], row[3]), odd_high = interleave_high(row[1], row[3]);
+  const V column[4] = {interleave_low(even_low, odd_low), interleave_high(even_low, odd_low),
+                       interleave_low(even_high, odd_high), interleave_high(even_high, odd_high)};
+  for (int j = 0; j < 4; ++j) *reinterpret_cast<V*>(to + j * to_stride) = column[j];
 }
 
 template <typename T, int LANES>
 void pack(const StripArgs<T>& s) {
   const bool full = s.lanes == LANES;
   int64_t q = 0;
-  if (full && s.lane_stride == 1) {
+  if (full && s.lane_stride == 1)
     for (; q < s.count; ++q)
       for (int lane = 0; lane < LANES; ++lane)
         s.vectors[q * s.vector_stride + lane] = s.tensor[q * s.step + lane];
-    return;
-  }
-  if (full && s.step == 1)
+  if (full && s.step == 1 && LANES % 4 == 0)
     for (; q + 4 <= s.count; q += 4)
-      for (int lane = 0; lane + 4 <= LANES; lane += 4)
+      for (int lane = 0; lane < LANES; lane += 4)
         turn_block(s.tensor + q + lane * s.lane_stride, s.lane_stride,
                    s.vectors + q * s.vector_stride + lane, s.vector_stride);
-  if (LANES % 4) q = 0;
   for (; q < s.count; ++q)
     for (int64_t lane = 0; lane < LANES; ++lane)
       s.vectors[q * s.vector_stride + lane] =
@@ -74,6 +102,10 @@ void pack(const StripArgs<T>& s) {
 template <typename T, int LANES>
 void unpack(const StripArgs<T>& s) {
   int64_t q = 0;
+  if (s.lane_stride == 1 && s.lanes == LANES)
+    for (; q < s.count; ++q)
+      for (int lane = 0; lane < LANES; ++lane)
+        s.tensor[q * s.step + lane] = s.vectors[q * s.vector_stride + lane];
   if (s.step == 1 && s.lanes == LANES && LANES % 4 == 0)
     for (; q + 4 <= s.count; q += 4)
       for (int lane = 0; lane < LANES; lane += 4)
