@@ -23,30 +23,47 @@ constexpr int64_t kLongestSum = 1152;
 // on the number of threads.
 constexpr int64_t kWantedItems = 16;
 
-// The weight of every group in vectors of lanes, padded with zero lanes. Taps that follow each other in
-// memory are packed in one go.
+// How a weight's taps and channels follow each other in memory: stretches of `count` elements, `step`
+// apart, that are packed in one go.
+struct Stretches {
+  int64_t channels, count, step;  // channels in a stretch, elements in it
+  int64_t per_channel, next;      // or several stretches in a channel, `next` apart
+
+  template <typename T>
+  static Stretches of(const Gather<T>& g, int64_t channels) {
+    const int64_t to_right = g.w.weight_step * g.weight.w, to_down = g.h.weight_step * g.weight.h;
+    const bool whole = g.h.T == 1 || to_down == to_right * g.w.T;
+    if (g.taps() == 1) return {channels, channels, g.weight.c, 1, 0};
+    if (whole && g.weight.c == to_right * g.taps())
+      return {channels, channels * g.taps(), to_right, 1, 0};
+    if (whole) return {1, g.taps(), to_right, 1, 0};
+    return {1, g.w.T, to_right, g.h.T, to_down};
+  }
+};
+
+// The weight of every group in vectors of lanes, padded with zero lanes.
 template <typename T>
 at::Tensor pack_weight(const Tiles<T>& tiles, const Gather<T>& g, const PanelOrder& order) {
+  constexpr int64_t kChannels = 64;
   const int64_t panels = Blocks::covering(g.M, tiles.lanes).count;
   const int64_t panel_size = g.C * g.taps() * tiles.lanes;
-  const int64_t to_right = g.w.weight_step * g.weight.w, to_down = g.h.weight_step * g.weight.h;
-  const bool whole_rows = to_down == to_right * g.w.T || g.h.T == 1;
-  const int64_t stretches = whole_rows ? 1 : g.h.T,
-                stretch = g.taps() / std::max<int64_t>(1, stretches);
+  const Blocks blocks = Blocks::covering(g.C, kChannels);
   at::Tensor packed =
       at::empty({g.groups * panels * panel_size}, c10::CppTypeToScalarType<T>::value);
   T* vectors = packed.mutable_data_ptr<T>();
-  const int64_t grain = grain_of(8 * g.taps() * tiles.lanes);  // a copy costs more than a product
-  at::parallel_for(0, g.groups * panels * g.C, grain, [&](int64_t begin, int64_t end) {
+  const T* weight = g.weight.data + g.h.tap(0) * g.weight.h + g.w.tap(0) * g.weight.w;
+  const int64_t grain = grain_of(8 * blocks.size * g.taps() * tiles.lanes);  // costlier than a sum
+  at::parallel_for(0, g.groups * panels * blocks.count, grain, [&](int64_t begin, int64_t end) {
     for (int64_t i : Range{begin, end}) {
-      const int64_t panel = i / g.C, c = i % g.C;
-      const int64_t group = panel / panels, lane = panel % panels * tiles.lanes;
-      const T* from = g.weight.at(lane, c) + group * g.weight_of_group + g.h.tap(0) * g.weight.h +
-                      g.w.tap(0) * g.weight.w;
-      for (int64_t t_h : Range{0, stretches})
-        tiles.pack({vectors + panel * panel_size + c * order.c + t_h * order.t_h, order.t_w,
-                    const_cast<T*>(from) + t_h * to_down, to_right, g.weight.n, stretch,
-                    std::min<int64_t>(tiles.lanes, g.M - lane)});
+      const int64_t panel = i / blocks.count, lane = panel % panels * tiles.lanes;
+      const Range channels = blocks.at(i % blocks.count, g.C);
+      const Stretches s = Stretches::of(g, channels.size());
+      const T* from = weight + panel / panels * g.weight_of_group + lane * g.weight.n;
+      for (int64_t c = channels.lo; c < channels.hi; c += s.channels)
+        for (int64_t j : Range{0, s.per_channel})
+          tiles.pack({vectors + panel * panel_size + c * order.c + j * order.t_h, tiles.lanes,
+                      const_cast<T*>(from) + c * g.weight.c + j * s.next, s.step, g.weight.n,
+                      s.count, std::min<int64_t>(tiles.lanes, g.M - lane)});
     }
   });
   return packed;

@@ -34,24 +34,45 @@ class Strip {
 
   // Copies `channels` channels of an image, the first of which begins at `from`.
   void fill(T* strip, const Images<const T>& image, const T* from, int64_t channels) const {
-    for (int64_t c : Range{0, channels})
-      for (int64_t phase_h : phases_h)
-        for (int64_t j : Range{0, h.sources_in(phase_h)}) {
-          T* row = strip + c * channel + (phase_h * h.phase_size + j) * w.size();
-          const int64_t y = h.first_source(phase_h) + j * h.step;
-          fill_row(row, from + c * image.c + y * image.h, image.w);
-        }
+    const bool one_phase = h.step == 1 && w.step == 1 && image.w == 1;
+    const bool whole_rows = one_phase && image.h == w.size();
+    for (int64_t c : Range{0, channels}) {
+      const T* pixels = from + c * image.c;
+      if (whole_rows)
+        copy(strip + c * channel, pixels + h.sources.lo * image.h + w.sources.lo,
+             h.size() * w.size());
+      else
+        fill_channel(strip + c * channel, pixels, image, one_phase);
+    }
   }
 
  private:
+  static void copy(T* to, const T* from, int64_t count) {
+    std::memcpy(to, from, count * sizeof(T));
+  }
+
+  void fill_channel(T* strip, const T* pixels, const Images<const T>& image, bool one_phase) const {
+    for (int64_t phase : phases_h)
+      for (int64_t j : Range{0, h.sources_in(phase)}) {
+        T* row = strip + (phase * h.phase_size + j) * w.size();
+        const T* from = pixels + (h.first_source(phase) + j * h.step) * image.h;
+        if (one_phase)
+          copy(row, from + w.sources.lo, w.sources.size());
+        else
+          fill_row(row, from, image.w);
+      }
+  }
+
   void fill_row(T* row, const T* pixels, int64_t pixel_stride) const {
-    if (w.step == 1 && pixel_stride == 1) {
-      std::memcpy(row, pixels + w.sources.lo, w.sources.size() * sizeof(T));
-      return;
+    for (int64_t phase : phases_w) {
+      const T* from = pixels + w.first_source(phase) * pixel_stride;
+      const int64_t step = w.step * pixel_stride, count = w.sources_in(phase);
+      T* to = row + phase * w.phase_size;
+      if (step == 2)  // by far the most frequent: known to the compiler, it becomes shuffles
+        for (int64_t j = 0; j < count; ++j) to[j] = from[j * 2];
+      else
+        for (int64_t j = 0; j < count; ++j) to[j] = from[j * step];
     }
-    for (int64_t phase : phases_w)
-      for (int64_t j : Range{0, w.sources_in(phase)})
-        row[phase * w.phase_size + j] = pixels[(w.first_source(phase) + j * w.step) * pixel_stride];
   }
 
   PhaseOrder h, w;

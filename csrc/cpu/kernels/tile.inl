@@ -80,39 +80,55 @@ void turn_block(const T* from, int64_t from_stride, T* to, int64_t to_stride) {
   for (int j = 0; j < 4; ++j) *reinterpret_cast<V*>(to + j * to_stride) = column[j];
 }
 
+// Turns the four-by-four blocks of a strip, a stretch of it at a time, so that both sides stay in the
+// cache; returns how many lanes that did. The last block of four reaches back over the one before it
+// where the count is not a multiple of four.
+template <typename T, int LANES, typename TurnBlock>
+int64_t turn_quads(const StripArgs<T>& s, const TurnBlock& turn) {
+  if (LANES % 4 != 0 || s.step != 1 || s.count < 4) return 0;
+  constexpr int64_t kStretch = 64;
+  const int64_t lanes = s.lanes / 4 * 4;
+  for (int64_t begin = 0; begin < s.count; begin += kStretch) {
+    const int64_t end = begin + kStretch < s.count ? begin + kStretch : s.count;
+    for (int64_t lane = 0; lane < lanes; lane += 4)
+      for (int64_t q = begin; q < end; q += 4) {
+        const int64_t from = q + 4 <= s.count ? q : s.count - 4;
+        turn(s.tensor + from + lane * s.lane_stride, s.vectors + from * s.vector_stride + lane);
+      }
+  }
+  return lanes;
+}
+
 template <typename T, int LANES>
 void pack(const StripArgs<T>& s) {
-  const bool full = s.lanes == LANES;
-  int64_t q = 0;
-  if (full && s.lane_stride == 1)
-    for (; q < s.count; ++q)
+  if (s.lane_stride == 1 && s.lanes == LANES) {
+    for (int64_t q = 0; q < s.count; ++q)
       for (int lane = 0; lane < LANES; ++lane)
         s.vectors[q * s.vector_stride + lane] = s.tensor[q * s.step + lane];
-  if (full && s.step == 1 && LANES % 4 == 0)
-    for (; q + 4 <= s.count; q += 4)
-      for (int lane = 0; lane < LANES; lane += 4)
-        turn_block(s.tensor + q + lane * s.lane_stride, s.lane_stride,
-                   s.vectors + q * s.vector_stride + lane, s.vector_stride);
-  for (; q < s.count; ++q)
-    for (int64_t lane = 0; lane < LANES; ++lane)
+    return;
+  }
+  const int64_t turned = turn_quads<T, LANES>(s, [&](const T* tensor, T* vectors) {
+    turn_block(tensor, s.lane_stride, vectors, s.vector_stride);
+  });
+  for (int64_t q = 0; q < s.count; ++q)
+    for (int64_t lane = turned; lane < LANES; ++lane)
       s.vectors[q * s.vector_stride + lane] =
           lane < s.lanes ? s.tensor[q * s.step + lane * s.lane_stride] : T(0);
 }
 
 template <typename T, int LANES>
 void unpack(const StripArgs<T>& s) {
-  int64_t q = 0;
-  if (s.lane_stride == 1 && s.lanes == LANES)
-    for (; q < s.count; ++q)
+  if (s.lane_stride == 1 && s.lanes == LANES) {
+    for (int64_t q = 0; q < s.count; ++q)
       for (int lane = 0; lane < LANES; ++lane)
         s.tensor[q * s.step + lane] = s.vectors[q * s.vector_stride + lane];
-  if (s.step == 1 && s.lanes == LANES && LANES % 4 == 0)
-    for (; q + 4 <= s.count; q += 4)
-      for (int lane = 0; lane < LANES; lane += 4)
-        turn_block(s.vectors + q * s.vector_stride + lane, s.vector_stride,
-                   s.tensor + q + lane * s.lane_stride, s.lane_stride);
-  for (; q < s.count; ++q)
-    for (int64_t lane = 0; lane < s.lanes; ++lane)
+    return;
+  }
+  const int64_t turned = turn_quads<T, LANES>(s, [&](T* tensor, const T* vectors) {
+    turn_block(vectors, s.vector_stride, tensor, s.lane_stride);
+  });
+  for (int64_t lane = turned; lane < s.lanes; ++lane)
+    for (int64_t q = 0; q < s.count; ++q)
       s.tensor[q * s.step + lane * s.lane_stride] = s.vectors[q * s.vector_stride + lane];
 }
 
