@@ -55,5 +55,13 @@ def scatter_grad_weight(
     groups: int,
 ) -> Tensor: ...
 def grad_bias(grad_output: Tensor) -> Tensor: ...
+def fma_peak_gflops(dtype: torch.dtype, threads: int = 1) -> float:
+    """10^9 operations a second that `threads` threads reach with multiply-adds in registers."""
+
+def bandwidth_gbs(threads: int = 1) -> float:
+    """10^9 bytes a second that `threads` threads read and write in memory."""
+
+compiler: str
+
 def kernels() -> list[KernelDescription]: ...
 def select_kernel(name: str | None) -> str | None: ...

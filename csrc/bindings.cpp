@@ -4,6 +4,7 @@
 
 #include "conv_checks.h"
 #include "cpu/kernel.h"
+#include "cpu/probe.h"
 #include "reference/reference.h"
 
 namespace py = pybind11;
@@ -123,6 +124,15 @@ PYBIND11_MODULE(_C, m) {
         py::arg("grad_output"), py::arg("stride"), py::arg("padding"), py::arg("dilation"),
         py::arg("groups"));
   m.def("grad_bias", &grad_bias, py::arg("grad_output"));
+
+  m.def(
+      "fma_peak_gflops",
+      [](const py::object& dtype, int64_t threads) {
+        return cpu::fma_peak_gflops(torch::python::detail::py_object_to_dtype(dtype), threads);
+      },
+      py::arg("dtype"), py::arg("threads") = 1);
+  m.def("bandwidth_gbs", &cpu::bandwidth_gbs, py::arg("threads") = 1);
+  m.attr("compiler") = __VERSION__;
 
   m.def("kernels", &describe_kernels);
   m.def("select_kernel", &cpu::select_kernel, py::arg("name"));

@@ -97,7 +97,8 @@ struct Blocking {
 
   // A strip is copied once for all lanes of a part, and read once for each tap.
   static int64_t lanes_of_part(const Gather<T>& g) {
-    return std::clamp<int64_t>(kLongestSum / std::max<int64_t>(1, g.taps()), 128, 512);
+    const int64_t costly = g.h.step > 1 || g.w.step > 1 ? 512 : 256;
+    return std::clamp<int64_t>(kLongestSum / std::max<int64_t>(1, g.taps()), costly, 512);
   }
 
   // The largest band whose sums and whose strip are small enough.

@@ -5,6 +5,8 @@
 namespace convgrad::cpu {
 namespace {
 
+constexpr int64_t kNarrow = 5;
+
 struct Segment {
   Range pixels, taps;
 };
@@ -68,14 +70,16 @@ Schedule::Schedule(const Gather<T>& g, const PanelOrder& order, const SourceLayo
     }
 }
 
-// Along the longer side; both sides in one where the rectangle lies in memory without a gap.
+// Along the rows, or both sides in one where the rectangle lies in memory without a gap. Down a column
+// only where the rows are too short to keep the multipliers busy, for each of its pixels is in a cache
+// line of its own.
 void Schedule::add_rectangle(Line line, Range ys, Range xs, int64_t down, int64_t to_down,
                              int64_t max_rows) {
   int64_t count = ys.size(), next = down, to_next = to_down;
   line.rows = xs.size();
   if (down == line.row_stride * xs.size() && to_down == line.destination_stride * xs.size()) {
     line.rows *= ys.size(), count = 1;
-  } else if (ys.size() > xs.size()) {
+  } else if (xs.size() < kNarrow && ys.size() > xs.size()) {
     std::swap(line.row_stride, next), std::swap(line.destination_stride, to_next);
     line.rows = ys.size(), count = xs.size();
   }
