@@ -10,6 +10,10 @@ from hypothesis import settings
 
 import convgrad_ext
 
+# The tests' tensors are tiny: a second thread would only wait for the first, or for a busy processor.
+# What threads might change has tests of its own.
+torch.set_num_threads(1)
+
 settings.register_profile("convgrad", deadline=None, derandomize=True, print_blob=True)
 settings.load_profile("convgrad")
 
