@@ -10,8 +10,8 @@ from hypothesis import settings
 
 import convgrad_ext
 
-# The tests' tensors are tiny: a second thread would only wait for the first, or for a processor that
-# is busy. What threads might change has tests of its own.
+# The tests' tensors are tiny: a second thread would only wait for the first, or for a processor
+# that is busy. What threads might change has tests of its own.
 torch.set_num_threads(1)
 
 settings.register_profile("convgrad", deadline=None, derandomize=True, print_blob=True)
