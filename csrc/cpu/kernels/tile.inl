@@ -46,24 +46,17 @@ struct Quad {
   typedef T type __attribute__((vector_size(4 * sizeof(T)), aligned(sizeof(T)), may_alias));
 };
 
-// a0 b0 a1 b1 and a2 b2 a3 b3.
+// low = a0 b0 a1 b1 and high = a2 b2 a3 b3; by reference, for a vector wider than the target's
+// registers has no agreed way to be returned.
 template <typename V>
-V interleave_low(V a, V b) {
+void interleave(const V& a, const V& b, V& low, V& high) {
 #if defined(__clang__)
-  return __builtin_shufflevector(a, b, 0, 4, 1, 5);
+  low = __builtin_shufflevector(a, b, 0, 4, 1, 5);
+  high = __builtin_shufflevector(a, b, 2, 6, 3, 7);
 #else
   using Order = decltype(a < b);
-  return __builtin_shuffle(a, b, Order{0, 4, 1, 5});
-#endif
-}
-
-template <typename V>
-V interleave_high(V a, V b) {
-#if defined(__clang__)
-  return __builtin_shufflevector(a, b, 2, 6, 3, 7);
-#else
-  using Order = decltype(a < b);
-  return __builtin_shuffle(a, b, Order{2, 6, 3, 7});
+  low = __builtin_shuffle(a, b, Order{0, 4, 1, 5});
+  high = __builtin_shuffle(a, b, Order{2, 6, 3, 7});
 #endif
 }
 
@@ -71,12 +64,12 @@ V interleave_high(V a, V b) {
 template <typename T>
 void turn_block(const T* from, int64_t from_stride, T* to, int64_t to_stride) {
   using V = typename Quad<T>::type;
-  V row[4];
+  V row[4], even[2], odd[2], column[4];
   for (int i = 0; i < 4; ++i) row[i] = *reinterpret_cast<const V*>(from + i * from_stride);
-  const V even_low = interleave_low(row[0], row[2]), even_high = interleave_high(row[0], row[2]);
-  const V odd_low = interleave_low(row[1], row[3]), odd_high = interleave_high(row[1], row[3]);
-  const V column[4] = {interleave_low(even_low, odd_low), interleave_high(even_low, odd_low),
-                       interleave_low(even_high, odd_high), interleave_high(even_high, odd_high)};
+  interleave(row[0], row[2], even[0], even[1]);
+  interleave(row[1], row[3], odd[0], odd[1]);
+  interleave(even[0], odd[0], column[0], column[1]);
+  interleave(even[1], odd[1], column[2], column[3]);
   for (int j = 0; j < 4; ++j) *reinterpret_cast<V*>(to + j * to_stride) = column[j];
 }
 
