@@ -13,7 +13,7 @@ CPP_FOLDERS := $(shell find csrc -type d)
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help demo test test-slow lint format build clean distclean
+.PHONY: help demo test test-slow bench bench-full lint format build clean distclean
 
 help:  ## List these targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-10s %s\n", $$1, $$2 }' Makefile
@@ -26,6 +26,14 @@ test: $(BUILT)  ## Run the tests and the docstrings' examples, with the package'
 
 test-slow: $(BUILT)  ## Run the slow tests as well
 	$(BIN)/pytest tests convgrad_ext --doctest-modules
+
+bench: $(BUILT)  ## Time every kernel on small layers, about two minutes, into build/bench/quick/
+	$(BIN)/python benchmarks/run.py --quick --output build/bench/quick.json
+	$(BIN)/python benchmarks/report.py build/bench/quick.json --output build/bench/quick
+
+bench-full: $(BUILT)  ## Time the fastest kernel on all layers, an hour or more, into build/bench/full/
+	$(BIN)/python benchmarks/run.py --output build/bench/full.json
+	$(BIN)/python benchmarks/report.py build/bench/full.json --output build/bench/full
 
 lint: $(TOOLS)  ## Check style, formatting and types; needs no build
 	$(BIN)/ruff check .

@@ -1,0 +1,78 @@
+"""Two runs beside each other: which rows became faster or slower by more than they scatter."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from benchmarks.errors import BadInputError
+from benchmarks.results import Document, Row, key_of
+
+# Two processes on a quiet machine differ by a few percent, whatever the blocks of each one say:
+# their memory lies elsewhere.
+LEAST_CHANGE = 0.05
+SAME = ("device", "dtype", "memory_format", "tf32")
+
+
+@dataclass(frozen=True)
+class Moved:
+    """One figure, new / old, and how far from 1 that must be to be believed."""
+
+    by: float
+    beyond: float
+
+    @property
+    def up(self) -> bool:
+        return self.by > 1 + self.beyond
+
+    @property
+    def down(self) -> bool:
+        return self.by < 1 / (1 + self.beyond)
+
+
+@dataclass(frozen=True)
+class Change:
+    """One row in two runs."""
+
+    key: tuple[str, str, int, str]
+    time: Moved
+    against: Moved  # the time in units of the baseline's
+
+    @property
+    def slower(self) -> bool:
+        return self.time.up and self.against.up
+
+    @property
+    def faster(self) -> bool:
+        return self.time.down and self.against.down
+
+
+def compare(new: Document, old: Document) -> list[Change]:
+    """All rows that both runs have.
+
+    A change has to show in the time and in the ratio to the baseline: a time alone moves with the
+    machine, a ratio alone with the baseline.
+    """
+    for name in SAME:
+        before, now = old["settings"][name], new["settings"][name]
+        if before != now:
+            raise BadInputError(
+                f"cannot compare two runs of different {name}: {before!r} and {now!r}"
+            )
+    old_rows = {key_of(row): row for row in timed(old)}
+    pairs = [(row, old_rows[key_of(row)]) for row in timed(new) if key_of(row) in old_rows]
+    return [change_of(*pair) for pair in pairs]
+
+
+def timed(document: Document) -> list[Row]:
+    return [row for row in document["rows"] if row["problem"] is None]
+
+
+def change_of(new: Row, old: Row) -> Change:
+    spreads = new["ours"]["spread"], old["ours"]["spread"]
+    time = Moved(new["ours"]["median_ms"] / old["ours"]["median_ms"], LEAST_CHANGE + max(spreads))
+    shared = [name for name in new["ratios"] if name in old["ratios"]]
+    if not shared:
+        return Change(key_of(new), time, time)
+    name = shared[0]
+    beyond = LEAST_CHANGE + max(row["ratio_spreads"][name] for row in (new, old))
+    return Change(key_of(new), time, Moved(old["ratios"][name] / new["ratios"][name], beyond))
