@@ -46,7 +46,7 @@ def measure(arguments: Namespace, device: Device) -> int:
 
 
 def effort_of(arguments: Namespace) -> Effort:
-    return Effort(cell_seconds=arguments.seconds or (0.4 if arguments.quick else 2.0))
+    return Effort(cell_seconds=arguments.seconds or (0.3 if arguments.quick else 2.0))
 
 
 class Teller:

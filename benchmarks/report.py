@@ -49,9 +49,13 @@ def main(argv: list[str]) -> int:
     document = load(arguments.results)
     if not timed(document):
         raise BadInputError(f"{arguments.results} has no timed rows")
-    compared = []
+    compared: list[str] = []
     if arguments.older:
-        compared = changes(compare(document, load(arguments.older)), arguments.older.name)
+        older = load(arguments.older)
+        compared = [
+            *changes(compare(document, older), arguments.older.name),
+            *(f"The older run: {sentence}\n" for sentence in warnings(older)),
+        ]
     folder: Path = arguments.output
     folder.mkdir(parents=True, exist_ok=True)
     pictures = draw_all(document, folder)

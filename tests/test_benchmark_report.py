@@ -191,6 +191,11 @@ def test_a_slower_machine_is_no_regression(tmp_path: Path) -> None:
     assert "0 of 1 rows became slower" in text_of(tmp_path, after, before)
 
 
+def test_doubts_about_the_older_run_are_told(tmp_path: Path) -> None:
+    new, old = document(row("a", ours=1.0)), document(row("a", ours=1.0), complete=False)
+    assert "The older run: The run is not complete." in text_of(tmp_path, new, old)
+
+
 def test_pictures_are_drawn_of_what_was_measured(tmp_path: Path) -> None:
     one = row("a", ours=0.5)
     text = text_of(tmp_path, document(one, row("a", ours=0.3, threads=2)))
