@@ -68,6 +68,7 @@ class Effort:
 
     block_seconds: float = 0.005  # no block is shorter: it would measure the clock
     cell_seconds: float = 1.0  # for all sides together, unless five blocks of each take longer
+    laps: int = 1  # that share these seconds, minutes apart
 
 
 @dataclass
@@ -164,7 +165,7 @@ def measure(sides: Sequence[Side], clock: Clock, effort: Effort) -> None:
     """Times all sides, which are warm, in turns: what slows the machine down slows all of them."""
     timers = [BlockTimer(side, clock) for side in sides]
     for timer in timers:
-        timer.plan(effort, effort.cell_seconds / len(sides))
+        timer.plan(effort, effort.cell_seconds / effort.laps / len(sides))
     turns = max(timer.wanted for timer in timers)
     for turn in range(turns):
         # Back and forth, so that none of them always follows the same one.

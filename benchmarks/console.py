@@ -11,8 +11,8 @@ from benchmarks.clock import Effort
 from benchmarks.conditions import warnings
 from benchmarks.devices import Device
 from benchmarks.errors import INTERRUPTED
+from benchmarks.race import Cell, Race
 from benchmarks.results import Results, Row
-from benchmarks.session import Cell, Session
 from benchmarks.settings import settings_from
 
 WRONG_RESULT = 1
@@ -32,10 +32,10 @@ def measure(arguments: Namespace, device: Device) -> int:
     )
     with Progress(*columns, console=console) as progress:
         tell = Teller(progress)
-        session = Session(settings, device, results, effort_of(arguments), tell)
-        tell.begin(session.cells())
+        race = Race(settings, device, results, effort_of(arguments), tell)
+        tell.begin(race.cells() * arguments.laps)
         try:
-            session.run()
+            race.run()
         except KeyboardInterrupt:
             progress.stop()
             console.print(
@@ -46,7 +46,9 @@ def measure(arguments: Namespace, device: Device) -> int:
 
 
 def effort_of(arguments: Namespace) -> Effort:
-    return Effort(cell_seconds=arguments.seconds or (0.3 if arguments.quick else 2.0))
+    return Effort(
+        cell_seconds=arguments.seconds or (0.3 if arguments.quick else 2.0), laps=arguments.laps
+    )
 
 
 class Teller:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import multiprocessing
 import signal
+from functools import cache
 from multiprocessing.connection import Connection
 from pathlib import Path
 
@@ -21,12 +22,14 @@ from benchmarks.operands import bytes_of
 STATUS, PEAK_RESET = Path("/proc/self/status"), Path("/proc/self/clear_refs")
 
 
+@cache
 def extra_bytes(job: Job) -> int | None:
     """None where the system does not say what is resident, or the process did not survive."""
     if not PEAK_RESET.exists() or not allocator.can_be_pinned():
         return None
     context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(["benchmarks.devices"])
+    # vmap would import torch._dynamo with its first call, which takes a second.
+    context.set_forkserver_preload(["benchmarks.devices", "torch._dynamo"])
     receiver, sender = context.Pipe(duplex=False)
     process = context.Process(target=send_extra_bytes, args=(sender, job), daemon=True)
     process.start()

@@ -16,14 +16,13 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
 from benchmarks.errors import BadInputError
 
 FORMAT = "convgrad_ext benchmark"
-VERSION = 1
+VERSION = 2
 MOST_DRIFT = 0.05
 MOST_LOAD = 0.5
 
@@ -72,15 +71,24 @@ class Results:
         rows: list[Row] = self.document["rows"]
         return rows
 
-    def has(self, layer: str, pass_name: str, threads: int, kernels: Iterable[str]) -> bool:
-        """Whether a cell was measured before."""
-        keys = {key_of(row) for row in self.rows}
-        return all((layer, pass_name, threads, kernel) in keys for kernel in kernels)
+    def rows_of(self, layer: str, pass_name: str, threads: int) -> list[Row]:
+        """One for each kernel; none if that was not measured yet."""
+        return [row for row in self.rows if key_of(row)[:3] == (layer, pass_name, threads)]
 
-    def add(self, rows: Iterable[Row]) -> None:
-        rows = list(rows)
-        new = {key_of(row) for row in rows}
-        self.document["rows"] = [row for row in self.rows if key_of(row) not in new] + rows
+    def laps_of(self, layer: str, pass_name: str, threads: int) -> int:
+        """How often that was measured."""
+        return min((row["laps"] for row in self.rows_of(layer, pass_name, threads)), default=0)
+
+    def add(self, rows: list[Row]) -> None:
+        """Rows that were timed together. Of the laps, the one with the shortest times counts; what
+        was wrong in one of them stays wrong.
+        """
+        before = self.rows_of(*key_of(rows[0])[:3])
+        keep = before and (any_wrong(before) or seconds_of(before) < seconds_of(rows))
+        kept = before if keep and not any_wrong(rows) else rows
+        laps = 1 + max((row["laps"] for row in before), default=0)
+        others = [row for row in self.rows if row not in before]
+        self.document["rows"] = others + [row | {"laps": laps} for row in kept]
         self.save()
 
     def note_load(self, load: float) -> None:
@@ -90,9 +98,9 @@ class Results:
         self.document["probes"].append(probe)
 
     def note_drift(self, layer: str, before: dict[int, float], after: dict[int, float]) -> None:
-        """Marks the rows of a layer with what happened to the machine's peak meanwhile."""
+        """Marks the new rows of a layer with what happened to the machine's peak meanwhile."""
         for row in self.rows:
-            if row["layer"] == layer:
+            if row["layer"] == layer and row["drift"] is None:
                 row["drift"] = difference(before[row["threads"]], after[row["threads"]])
         self.save()
 
@@ -110,6 +118,16 @@ class Results:
             beside.replace(self.path)
         except OSError as problem:
             raise BadInputError(f"cannot write {self.path}: {problem.strerror}") from None
+
+
+def seconds_of(rows: list[Row]) -> float:
+    """How long one call of each side took together."""
+    sides = [row["ours"] for row in rows] + list(rows[0]["baselines"].values())
+    return sum(side.get("median_ms", 0.0) for side in sides) / 1e3
+
+
+def any_wrong(rows: list[Row]) -> bool:
+    return any(row["problem"] for row in rows)
 
 
 def difference(a: float, b: float) -> float:

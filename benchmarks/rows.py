@@ -5,6 +5,7 @@ pass, threads, kernel   what ran; `threads` is 1 on CUDA
 problem                 null, or why this was not timed
 gflop, effective_gflop  nominal work, and without the taps that lie on padding
 megabytes               operands and results of one pass, each of which has to be moved once
+laps                    how often all this was measured; the shortest times are here
 drift                   by how much the machine's peak changed while this layer was measured
 ours, baselines         what was measured of each side, or its `problem`
 ratios                  baseline's time / ours: above 1, ours is faster; the median over the turns
@@ -86,6 +87,7 @@ def make_row(kernel: Contestant, baselines: dict[str, Contestant], work: Work) -
         "gflop": work.gflop,
         "effective_gflop": work.effective_gflop,
         "megabytes": work.megabytes,
+        "laps": 1,
         "drift": None,
         "ours": kernel.figures(work),
         "baselines": {name: each.figures(work) for name, each in baselines.items()},

@@ -15,7 +15,7 @@ from torch import Tensor
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))  # the benchmarks are not installed
 
-from benchmarks import console, session
+from benchmarks import console, race
 from benchmarks.clock import Clock
 from benchmarks.cuda import Cuda, Driver
 from benchmarks.devices import Cpu
@@ -173,10 +173,11 @@ class FakeCuda(Cuda):
 
 def measure(device: Any, output: Path, *options: str) -> int:
     """benchmarks/run.py with these options, on a stand-in and LAYERS; returns its exit code."""
-    arguments = parser().parse_args([*options, "--output", str(output), "--seconds", "0.05"])
+    brief = "--seconds", "0.05", "--laps", "1"
+    arguments = parser().parse_args([*brief, *options, "--output", str(output)])
     threads = torch.get_num_threads()
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(session, "load_layers", lambda classes, quick: list(LAYERS))
+        patch.setattr(race, "load_layers", lambda classes, quick: list(LAYERS))
         try:
             return console.measure(arguments, device)
         finally:

@@ -129,7 +129,8 @@ def test_memory_of_a_call_leaves_out_operands_and_results() -> None:
     }
     if None in extra.values():
         pytest.skip("this system does not say what is resident")
-    assert extra["unfold"] == pytest.approx(columns, rel=0.1)
+    # The matrix product has buffers of its own: 4 MiB of MKL's on one processor, none on another.
+    assert 0.95 * columns <= extra["unfold"] <= columns + (8 << 20)
     assert extra["reference"] <= 1 << 20
 
 

@@ -212,7 +212,7 @@ def test_pictures_are_drawn_of_what_was_measured(tmp_path: Path) -> None:
         (None, "cannot read "),
         ("nothing", "is not a result file: it is no JSON"),
         ("{}", "is not a result file of benchmarks/run.py"),
-        (json.dumps(document(version=0)), "has version 0 of the result format and version 1 is"),
+        (json.dumps(document(version=0)), "has version 0 of the result format and version 2 is"),
         (json.dumps(document()), "has no timed rows"),
     ],
 )

@@ -33,6 +33,10 @@ class Cell:
     threads: int
 
     @property
+    def key(self) -> tuple[str, str, int]:
+        return self.layer.name, self.pass_name, self.threads
+
+    @property
     def gflop(self) -> float:
         return self.layer.gflop() * PASSES[self.pass_name].work
 
@@ -45,7 +49,7 @@ class Expected:
     precision: Precision
 
 
-class Session:
+class Race:
     def __init__(
         self,
         settings: Settings,
@@ -58,7 +62,7 @@ class Session:
         self.device = device
         self.results = results
         self.effort = effort
-        self.tell = tell  # is told of every cell, with its rows, or none if it was there already
+        self.tell = tell  # is told of every cell of every lap; in the last one, with the rows
         self.form = settings.form(device)
         self.peaks: dict[int, float] = {}  # by number of threads, as of the last probe
 
@@ -71,23 +75,20 @@ class Session:
         ]
 
     def run(self) -> None:
-        """Measures what is missing."""
+        """Measures what is missing, a lap after the other."""
         self.results.note_load(self.device.load())
         self.probe("before", bandwidth=True)
-        by_layer: dict[Layer, list[Cell]] = {}
-        for cell in self.cells():
-            if self.is_done(cell):
-                self.tell(cell, [])
-            else:
-                by_layer.setdefault(cell.layer, []).append(cell)
-        for layer, cells in by_layer.items():
-            self.measure_layer(layer, cells)
+        for lap in range(self.effort.laps):
+            by_layer: dict[Layer, list[Cell]] = {}
+            for cell in self.cells():
+                if self.results.laps_of(*cell.key) > lap:
+                    self.tell(cell, [])
+                else:
+                    by_layer.setdefault(cell.layer, []).append(cell)
+            for layer, cells in by_layer.items():
+                self.measure_layer(layer, cells)
         self.probe("after", bandwidth=True)
         self.results.finish()
-
-    def is_done(self, cell: Cell) -> bool:
-        key = cell.layer.name, cell.pass_name, cell.threads
-        return self.results.has(*key, self.settings.kernels)
 
     def measure_layer(self, layer: Layer, cells: list[Cell]) -> None:
         operands = make_operands(layer, self.form)
@@ -96,9 +97,9 @@ class Session:
         for cell in cells:
             if expected is None or cell.pass_name != pass_name:
                 pass_name, expected = cell.pass_name, self.expected(cell.pass_name, operands)
-            rows = self.measure_cell(cell, operands, expected)
-            self.results.add(rows)
-            self.tell(cell, rows)
+            self.results.add(self.measure_cell(cell, operands, expected))
+            last = self.results.laps_of(*cell.key) == self.effort.laps
+            self.tell(cell, self.results.rows_of(*cell.key) if last else [])
         self.probe(layer.name)
         self.results.note_drift(layer.name, before, self.peaks)
 
