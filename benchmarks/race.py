@@ -14,8 +14,8 @@ from benchmarks.layers import Layer, load_layers
 from benchmarks.operands import Operands, make_operands
 from benchmarks.passes import PASSES
 from benchmarks.passes import Results as Tensors
-from benchmarks.results import Results, Row
-from benchmarks.rows import Contestant, Work, make_row
+from benchmarks.results import Results, Row, difference
+from benchmarks.rows import Contestant, Work, joined, make_row
 from benchmarks.settings import Settings
 from benchmarks.verification import Precision, Verdict, verify
 
@@ -97,11 +97,18 @@ class Race:
         for cell in cells:
             if expected is None or cell.pass_name != pass_name:
                 pass_name, expected = cell.pass_name, self.expected(cell.pass_name, operands)
-            self.results.add(self.measure_cell(cell, operands, expected))
-            last = self.results.laps_of(*cell.key) == self.effort.laps
-            self.tell(cell, self.results.rows_of(*cell.key) if last else [])
+            self.enter_lap(cell, self.measure_cell(cell, operands, expected))
         self.probe(layer.name)
-        self.results.note_drift(layer.name, before, self.peaks)
+        for cell in cells:
+            drift = difference(before[cell.threads], self.peaks[cell.threads])
+            rows = self.results.rows_of(*cell.key)
+            self.results.put([row | {"drift": max(drift, row["drift"])} for row in rows])
+
+    def enter_lap(self, cell: Cell, rows: list[Row]) -> None:
+        before = self.results.rows_of(*cell.key)
+        self.results.put(list(map(joined, before, rows)) if before else rows)
+        last = self.results.laps_of(*cell.key) == self.effort.laps
+        self.tell(cell, self.results.rows_of(*cell.key) if last else [])
 
     def probe(self, when: str, bandwidth: bool = False) -> None:
         """Asks the machine for its limits now."""

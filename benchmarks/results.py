@@ -57,13 +57,14 @@ class Results:
 
     @classmethod
     def resume(cls, path: Path, settings: Document, machine: Document) -> Results:
-        """Goes on with a file that was measured in the same way; wrong rows are measured again."""
+        """Goes on with a file that was measured in the same way, without what is wrong there."""
         if not path.exists():
             return cls.start(path, settings, machine)
         document = load(path)
         check_same("settings", document["settings"], settings, path)
         check_same("machine", document["machine"], machine, path)
-        document["rows"] = [row for row in document["rows"] if row["problem"] is None]
+        wrong = {key_of(row)[:3] for row in document["rows"] if row["problem"]}
+        document["rows"] = [row for row in document["rows"] if key_of(row)[:3] not in wrong]
         return cls(path, document | {"complete": False})
 
     @property
@@ -79,16 +80,10 @@ class Results:
         """How often that was measured."""
         return min((row["laps"] for row in self.rows_of(layer, pass_name, threads)), default=0)
 
-    def add(self, rows: list[Row]) -> None:
-        """Rows that were timed together. Of the laps, the one with the shortest times counts; what
-        was wrong in one of them stays wrong.
-        """
-        before = self.rows_of(*key_of(rows[0])[:3])
-        keep = before and (any_wrong(before) or seconds_of(before) < seconds_of(rows))
-        kept = before if keep and not any_wrong(rows) else rows
-        laps = 1 + max((row["laps"] for row in before), default=0)
-        others = [row for row in self.rows if row not in before]
-        self.document["rows"] = others + [row | {"laps": laps} for row in kept]
+    def put(self, rows: list[Row]) -> None:
+        """Adds rows, or puts them in the place of what is there with their keys."""
+        new = {key_of(row) for row in rows}
+        self.document["rows"] = [row for row in self.rows if key_of(row) not in new] + rows
         self.save()
 
     def note_load(self, load: float) -> None:
@@ -96,13 +91,6 @@ class Results:
 
     def note_probe(self, probe: Document) -> None:
         self.document["probes"].append(probe)
-
-    def note_drift(self, layer: str, before: dict[int, float], after: dict[int, float]) -> None:
-        """Marks the new rows of a layer with what happened to the machine's peak meanwhile."""
-        for row in self.rows:
-            if row["layer"] == layer and row["drift"] is None:
-                row["drift"] = difference(before[row["threads"]], after[row["threads"]])
-        self.save()
 
     def finish(self) -> None:
         drift = drift_of(self.document["probes"])
@@ -118,16 +106,6 @@ class Results:
             beside.replace(self.path)
         except OSError as problem:
             raise BadInputError(f"cannot write {self.path}: {problem.strerror}") from None
-
-
-def seconds_of(rows: list[Row]) -> float:
-    """How long one call of each side took together."""
-    sides = [row["ours"] for row in rows] + list(rows[0]["baselines"].values())
-    return sum(side.get("median_ms", 0.0) for side in sides) / 1e3
-
-
-def any_wrong(rows: list[Row]) -> bool:
-    return any(row["problem"] for row in rows)
 
 
 def difference(a: float, b: float) -> float:

@@ -57,7 +57,7 @@ def parser() -> Parser:
         type=float,
         help="how long to time each layer, pass and number of threads; default: 2, --quick 0.3",
     )
-    add("--laps", type=int, default=3, help="in how many parts, minutes apart; default: 3")
+    add("--laps", type=int, default=4, help="in how many parts, minutes apart; default: 4")
     add("--output", type=Path, required=True, help="the result file, for benchmarks/report.py")
     add("--resume", action="store_true", help="go on with the result file")
     return parser

@@ -145,7 +145,7 @@ def layer_line(row: Row, document: Document) -> list[str]:
 
 
 def drifted(row: Row) -> bool:
-    return row["drift"] is not None and row["drift"] > MOST_DRIFT
+    return row["drift"] > MOST_DRIFT
 
 
 def number(value: float | None, form: str) -> str:

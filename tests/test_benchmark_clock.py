@@ -15,12 +15,13 @@ import torch
 from stand_ins import FLOAT, FakeCuda, FakeDriver, SteadyClock, measure, rows_in
 
 from benchmarks import allocator, memory
-from benchmarks.clock import Effort, EventClock, Side, ratios_by_turn
+from benchmarks.clock import Effort, EventClock, Side
 from benchmarks.clock import measure as measure_sides
 from benchmarks.cuda import pin_settings
 from benchmarks.devices import BASELINES
 from benchmarks.jobs import Job
 from benchmarks.layers import Layer
+from benchmarks.rows import joined, with_figures
 
 
 def side(run: Callable[[], Any]) -> Side:
@@ -35,18 +36,18 @@ def test_sides_are_timed_in_turns_back_and_forth() -> None:
     assert "".join(called[-10:]) == "abbaabbaab"
 
 
-def test_a_slow_side_gets_five_blocks_spread_among_those_of_a_fast_one() -> None:
-    clock = SteadyClock()
-    called: list[str] = []
-
-    def slow() -> None:
-        called.append("s")
-        clock.seconds += 0.1
-
-    sides = [side(slow), side(lambda: called.append("f"))]
-    measure_sides(sides, clock, Effort(block_seconds=0.9e-3, cell_seconds=0.041))
-    assert [len(each.blocks) for each in sides] == [5, 20]
-    assert "".join(called[-25:]) == "ffffs" * 5
+@pytest.mark.parametrize(
+    ("turn_seconds", "laps", "turns"),
+    [
+        pytest.param(0.1, 1, 10, id="as many as the time allows"),
+        pytest.param(0.1, 2, 5, id="shared by the laps"),
+        pytest.param(9.0, 1, 5, id="five however long they take"),
+        pytest.param(9.0, 4, 2, id="five in all laps together"),
+        pytest.param(1e-6, 1, 40, id="no more than forty"),
+    ],
+)
+def test_number_of_turns(turn_seconds: float, laps: int, turns: int) -> None:
+    assert Effort(cell_seconds=1.05, laps=laps).turns(turn_seconds) == turns
 
 
 def test_blocks_are_long_enough_and_begin_with_a_call_that_does_not_count() -> None:
@@ -54,28 +55,48 @@ def test_blocks_are_long_enough_and_begin_with_a_call_that_does_not_count() -> N
     timed = side(lambda: called.append("call"))
     measure_sides([timed], SteadyClock(), Effort(block_seconds=3.5e-3, cell_seconds=0.001))
     assert timed.calls == 4
-    assert list(timed.blocks.values()) == pytest.approx([1e-3] * 5)
+    assert timed.blocks == pytest.approx([1e-3] * 5)
     assert len(called) == 1 + 4 + 5 * (1 + 4)  # two estimates, then the blocks
 
 
-def blocks(*seconds: float, step: int = 1) -> Side:
-    """A side that was timed in every turn, or in every third, fifth, ..."""
-    return Side(list, nullcontext, blocks={step * i: each for i, each in enumerate(seconds)})
+def row_of(ours: list[float], theirs: list[float]) -> dict[str, Any]:
+    """A row with these milliseconds in each block."""
+    sides = [
+        {"problem": None, "blocks_ms": blocks, "calls": 2 * len(blocks), "page_faults": 6}
+        for blocks in (ours, theirs)
+    ]
+    work = {"gflop": 3.0, "effective_gflop": 1.5, "problem": None, "laps": 1, "drift": 0.0}
+    return with_figures(work | {"ours": sides[0], "baselines": {"conv2d": sides[1]}})
 
 
-def test_summary_has_best_median_and_spread() -> None:
-    timed = blocks(0.004, 0.001, 0.002, 0.003, 0.005)
-    summary = timed.summary()
-    assert (summary["best_ms"], summary["median_ms"]) == (1.0, 3.0)
-    assert summary["spread"] == pytest.approx((4 - 2) / 3)
+def test_figures_are_of_the_median_beside_best_and_spread() -> None:
+    side = row_of([4.0, 1.0, 2.0, 3.0, 5.0], [1.0] * 5)["ours"]
+    assert (side["best_ms"], side["median_ms"]) == (1.0, 3.0)
+    assert side["spread"] == pytest.approx((4 - 2) / 3)
+    assert (side["gflops"], side["effective_gflops"]) == (1000.0, 500.0)
+    assert side["page_faults_per_call"] == pytest.approx(0.6)
 
 
 def test_ratios_are_of_neighbours() -> None:
     """The machine slows down by ten; both sides slow down by ten and their ratio stays."""
-    ours, theirs = blocks(1.0, 1.0, 10.0, 10.0), blocks(2.0, 2.0, 20.0, 20.0)
-    assert ratios_by_turn(ours, theirs) == [2.0] * 4
-    assert ratios_by_turn(ours, blocks(3.0, 30.0, step=3)) == [3.0] * 2
-    assert ratios_by_turn(blocks(1.0, 10.0, step=3), theirs) == [2.0] * 2
+    row = row_of([1.0, 1.0, 10.0, 10.0], [2.0, 2.0, 20.0, 20.0])
+    assert (row["ratios"], row["ratio_spreads"]) == ({"conv2d": 2.0}, {"conv2d": 0.0})
+
+
+def test_laps_are_joined() -> None:
+    quiet, disturbed = row_of([1.0, 1.0, 1.0], [2.0, 2.0, 2.0]), row_of([3.0, 3.0], [3.0, 3.0])
+    row = joined(quiet | {"drift": 0.2}, disturbed | {"drift": 0.1})
+    assert row["ours"]["blocks_ms"] == [1.0, 1.0, 1.0, 3.0, 3.0]
+    assert (row["ours"]["calls"], row["ours"]["page_faults"]) == (10, 12)
+    assert (row["laps"], row["drift"]) == (2, 0.2)
+    assert row["ratios"] == {"conv2d": 2.0}
+    assert row["ratio_spreads"]["conv2d"] == pytest.approx(0.5)
+
+
+@pytest.mark.parametrize("problems", [("it is wrong", None), (None, "it is wrong")])
+def test_a_row_that_is_wrong_in_one_lap_is_wrong(problems: tuple[str | None, str | None]) -> None:
+    before, row = (row_of([1.0], [1.0]) | {"problem": problem} for problem in problems)
+    assert joined(before, row)["problem"] == "it is wrong"
 
 
 def test_events_time_the_call_alone() -> None:
