@@ -27,7 +27,7 @@ test: $(BUILT)  ## Run the tests and the docstrings' examples, with the package'
 test-slow: $(BUILT)  ## Run the slow tests as well
 	$(BIN)/pytest tests convgrad_ext --doctest-modules
 
-bench: $(BUILT)  ## Time every kernel on small layers, about two minutes, into build/bench/quick/
+bench: $(BUILT)  ## Time every kernel on small layers, two to three minutes, into build/bench/quick/
 	$(BIN)/python benchmarks/run.py --quick --output build/bench/quick.json
 	$(BIN)/python benchmarks/report.py build/bench/quick.json --output build/bench/quick
 

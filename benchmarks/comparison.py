@@ -35,22 +35,23 @@ class Change:
 
     key: tuple[str, str, int, str]
     time: Moved
+    best: Moved  # the time of the best block
     against: Moved  # the time in units of the baseline's
 
     @property
     def slower(self) -> bool:
-        return self.time.up and self.against.up
+        return self.time.up and self.best.up and self.against.up
 
     @property
     def faster(self) -> bool:
-        return self.time.down and self.against.down
+        return self.time.down and self.best.down and self.against.down
 
 
 def compare(new: Document, old: Document) -> list[Change]:
     """All rows that both runs have.
 
-    A change has to show in the time and in the ratio to the baseline: a time alone moves with the
-    machine, a ratio alone with the baseline.
+    A change has to show in the median time, in the best and in the ratio to the baseline: a time
+    alone moves with the machine, a median with its other work, a ratio with the baseline.
     """
     for name in SAME:
         before, now = old["settings"][name], new["settings"][name]
@@ -70,9 +71,11 @@ def timed(document: Document) -> list[Row]:
 def change_of(new: Row, old: Row) -> Change:
     spreads = new["ours"]["spread"], old["ours"]["spread"]
     time = Moved(new["ours"]["median_ms"] / old["ours"]["median_ms"], LEAST_CHANGE + max(spreads))
+    best = Moved(new["ours"]["best_ms"] / old["ours"]["best_ms"], LEAST_CHANGE)
     shared = [name for name in new["ratios"] if name in old["ratios"]]
     if not shared:
-        return Change(key_of(new), time, time)
+        return Change(key_of(new), time, best, time)
     name = shared[0]
     beyond = LEAST_CHANGE + max(row["ratio_spreads"][name] for row in (new, old))
-    return Change(key_of(new), time, Moved(old["ratios"][name] / new["ratios"][name], beyond))
+    against = Moved(old["ratios"][name] / new["ratios"][name], beyond)
+    return Change(key_of(new), time, best, against)

@@ -102,7 +102,7 @@ class Results:
         beside = self.path.with_name(f".{self.path.name}.{os.getpid()}")
         try:
             self.path.parent.mkdir(parents=True, exist_ok=True)
-            beside.write_text(json.dumps(self.document, indent=1, allow_nan=False) + "\n")
+            beside.write_text(json.dumps(self.document, allow_nan=False) + "\n")
             beside.replace(self.path)
         except OSError as problem:
             raise BadInputError(f"cannot write {self.path}: {problem.strerror}") from None

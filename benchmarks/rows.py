@@ -124,7 +124,9 @@ def with_figures(row: Row) -> Row:
     ours = row["ours"]
     baselines = row["baselines"]
     turns = {
-        name: [theirs / mine for theirs, mine in zip(side["blocks_ms"], ours["blocks_ms"])]
+        name: [
+            theirs / mine for theirs, mine in zip(side["blocks_ms"], ours["blocks_ms"], strict=True)
+        ]
         for name, side in baselines.items()
         if "blocks_ms" in side and "blocks_ms" in ours
     }

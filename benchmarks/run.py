@@ -51,13 +51,13 @@ def parser() -> Parser:
         help="ours, or conv2d for F.conv2d against itself; default: the fastest, with --quick all",
     )
     add("--against", type=names, help="conv2d, aten, unfold; default: all, with --quick conv2d")
-    add("--quick", action="store_true", help="a few small layers, about two minutes")
+    add("--quick", action="store_true", help="a few small layers")
     add(
         "--seconds",
         type=float,
         help="how long to time each layer, pass and number of threads; default: 2, --quick 0.3",
     )
-    add("--laps", type=int, default=4, help="in how many parts, minutes apart; default: 4")
+    add("--laps", type=int, default=3, help="in how many parts, minutes apart; default: 3")
     add("--output", type=Path, required=True, help="the result file, for benchmarks/report.py")
     add("--resume", action="store_true", help="go on with the result file")
     return parser

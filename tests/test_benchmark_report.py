@@ -191,6 +191,13 @@ def test_a_slower_machine_is_no_regression(tmp_path: Path) -> None:
     assert "0 of 1 rows became slower" in text_of(tmp_path, after, before)
 
 
+def test_other_work_in_some_turns_is_no_regression(tmp_path: Path) -> None:
+    """The median rose, but the best block shows that the code is as fast as it was."""
+    before, after = row("a", ours=1.0), row("a", ours=1.5)
+    after["ours"]["best_ms"] = before["ours"]["best_ms"]
+    assert "0 of 1 rows became slower" in text_of(tmp_path, document(after), document(before))
+
+
 def test_doubts_about_the_older_run_are_told(tmp_path: Path) -> None:
     new, old = document(row("a", ours=1.0)), document(row("a", ours=1.0), complete=False)
     assert "The older run: The run is not complete." in text_of(tmp_path, new, old)
