@@ -118,7 +118,7 @@ struct Blocking {
   int64_t strip_bytes(const Gather<T>& g) const {
     if (!strips) return 0;
     const Band band{{0, rows.size}, {0, columns.size}};
-    return Strip<T>(g, band).channel_size() * channels.size * sizeof(T);
+    return Strip<T>(g.h, g.w, band).channel_size() * channels.size * sizeof(T);
   }
 };
 
@@ -163,8 +163,9 @@ class GatherLoops {
   };
 
   void add_band(const Band& band) {
-    strips.emplace_back(g, band);
-    const SourceLayout layout = blocking.strips ? strips.back().layout(g) : layout_of_tensor(g);
+    strips.emplace_back(g.h, g.w, band);
+    const SourceLayout layout =
+        blocking.strips ? strips.back().layout(g.h, g.w) : layout_of_tensor(g.h, g.w, g.source);
     schedules.emplace_back(g, order, layout, band, tiles.max_rows(blocking.vecs.size));
     pixels = std::max(pixels, band.pixels());
     strip_image = std::max(strip_image, strips.back().channel_size() * blocking.channels.size);

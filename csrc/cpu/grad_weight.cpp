@@ -5,17 +5,43 @@
 
 #include <vector>
 
+#include "cpu/schedule.h"
+#include "cpu/strip.h"
 #include "cpu/views.h"
 
 namespace convgrad::cpu {
 namespace {
 
-constexpr int64_t kStripPixels = 512;      // of grad_output, packed at a time
-constexpr int64_t kSumsBytes = 512 << 10;  // a thread's second-level sums
-constexpr int64_t kWantedItems = 8;        // to share out; a constant, so that the result is too
+constexpr int64_t kStretchPixels = 512;          // of grad_output, packed at a time
+constexpr int64_t kInputStripBytes = 192 << 10;  // of one tile's input channels, copied at a time
+constexpr int64_t kSumsBytes = 512 << 10;        // a thread's second-level sums
+constexpr int64_t kWantedItems = 8;  // to share out; a constant, so that the result is too
 
-// A thread's item: a block of output channels, a block of input channels and a stretch of the images'
-// rows. It keeps the sums of all taps while it walks the pixels strip by strip.
+// The output pixels in stretches: rows of one image, or several small images.
+struct Stretches {
+  Blocks images, bands;  // of rows
+
+  Stretches(const ConvShape& shape, int64_t rows) : bands(Blocks::covering(shape.h.O, rows)) {
+    const int64_t pixels = std::max<int64_t>(1, shape.output_pixels());
+    images = Blocks::covering(shape.N,
+                              bands.count == 1 ? std::max<int64_t>(1, kStretchPixels / pixels) : 1);
+  }
+
+  int64_t count() const { return images.count * bands.count; }
+};
+
+// One stretch, and where the pixels lie that its tiles read of the input: in the tensor, or copied.
+template <typename T>
+struct Stretch {
+  Range images, rows;
+  Strip<T> strip;
+  SourceLayout layout;
+  int64_t image_size;                  // from image to image of the layout
+  std::vector<std::vector<Run>> runs;  // of each tap
+};
+
+// A thread's item: a block of output channels, a block of input channels and some stretches. It keeps
+// the sums of all taps while it walks the pixels stretch by stretch.
 template <typename T>
 class GradWeightLoops {
  public:
@@ -30,20 +56,21 @@ class GradWeightLoops {
         outs(Blocks::covering(panels, shape.C_in_per_group() <= 7 ? 4 : 2)),
         tile_rows(Blocks::covering(shape.C_in_per_group(), tiles.max_rows(outs.size)).size),
         ins(input_blocks()),
-        rows_per_strip(std::max<int64_t>(1, kStripPixels / shape.w.O)),
-        strips(std::max<int64_t>(1, (shape.N * shape.h.O + rows_per_strip - 1) / rows_per_strip)),
-        chunks(Blocks::covering(strips, strips_per_chunk())) {}
+        stretches(shape, rows_of_stretch()),
+        copied(this->input.c != 1 && strip_bytes(stretches.bands.size) <= kInputStripBytes),
+        chunks(Blocks::covering(std::max<int64_t>(1, stretches.count()), stretches_per_chunk())) {}
 
   void run() {
     const int64_t items = shape.groups * outs.count * ins.count;
     const int64_t size = items * item_size();
-    at::Tensor sums = at::empty({chunks.count * size + 64}, c10::CppTypeToScalarType<T>::value);
+    const auto dtype = c10::CppTypeToScalarType<T>::value;
+    at::Tensor sums = at::empty({chunks.count * size + 64}, dtype);
     T* all = sums.template mutable_data_ptr<T>();
-    const int64_t work = item_size() * chunks.size * pixels_per_strip();
+    const int64_t work = item_size() * chunks.size * stretch_pixels();
     at::parallel_for(0, items * chunks.count, grain_of(work), [&](int64_t begin, int64_t end) {
-      std::vector<T> strip(kMaxVecs * (pixels_per_strip() + 1) * tiles.lanes);
+      const at::Tensor scratch = at::empty({scratch_size()}, dtype);
       for (int64_t i : Range{begin, end})
-        sum_item(i / chunks.count, i % chunks.count, strip.data(),
+        sum_item(i / chunks.count, i % chunks.count, scratch.mutable_data_ptr<T>(),
                  all + (i % chunks.count) * size + i / chunks.count * item_size());
     });
     at::parallel_for(0, items, grain_of(8 * item_size() * chunks.count),
@@ -54,9 +81,36 @@ class GradWeightLoops {
   }
 
  private:
-  int64_t pixels_per_strip() const { return rows_per_strip * shape.w.O; }
   int64_t vector_size() const { return outs.size * tiles.lanes; }
   int64_t item_size() const { return shape.taps() * ins.size * vector_size(); }
+
+  int64_t stretch_pixels() const {
+    return stretches.images.size * stretches.bands.size * shape.w.O;
+  }
+  int64_t packed_size() const { return stretch_pixels() * vector_size(); }
+  int64_t scratch_size() const {
+    const int64_t strip = copied ? strip_bytes(stretches.bands.size) / sizeof(T) : 0;
+    return packed_size() + strip * stretches.images.size;
+  }
+
+  // As many rows as fill a stretch, unless the input that they read is too much to copy.
+  int64_t rows_of_stretch() const {
+    int64_t rows = std::clamp<int64_t>(kStretchPixels / shape.w.O, 1, shape.h.O);
+    while (rows > 1 && strip_bytes(rows) > kInputStripBytes) rows /= 2;
+    return rows;
+  }
+
+  // The largest strip of a band of so many rows; at the borders it is smaller.
+  int64_t strip_bytes(int64_t rows) const {
+    const Blocks bands = Blocks::covering(shape.h.O, rows);
+    int64_t largest = 0;
+    for (int64_t i : Range{0, bands.count}) {
+      const Band band{bands.at(i, shape.h.O), {0, shape.w.O}};
+      const Strip<T> strip(shape.h.outputs(), shape.w.outputs(), band);
+      largest = std::max(largest, strip.channel_size());
+    }
+    return largest * tile_rows * static_cast<int64_t>(sizeof(T));
+  }
 
   // Input channels in blocks of whole tiles whose sums fit, and in several blocks if that is what it
   // takes to have enough items.
@@ -72,70 +126,101 @@ class GradWeightLoops {
   }
 
   // Where channels make too few items, the pixels are split too, by the shape alone.
-  int64_t strips_per_chunk() const {
+  int64_t stretches_per_chunk() const {
     const int64_t items = shape.groups * outs.count * ins.count;
     const int64_t wanted = (kWantedItems + items - 1) / items;
-    return (strips + wanted - 1) / wanted;
+    return std::max<int64_t>(1, (stretches.count() + wanted - 1) / wanted);
   }
 
-  void sum_item(int64_t item, int64_t chunk, T* strip, T* sums) const {
+  void sum_item(int64_t item, int64_t chunk, T* packed, T* sums) const {
     const int64_t group = item / ins.count / outs.count,
                   panel = item / ins.count % outs.count * outs.size;
-    const int64_t c_lo = item % ins.count * ins.size;
-    const Range channels{c_lo, std::min(c_lo + ins.size, shape.C_in_per_group())};
+    const Range channels = ins.at(item % ins.count, shape.C_in_per_group());
     std::fill_n(sums, item_size(), T(0));
-    const int64_t rows = shape.N * shape.h.O;
-    const int64_t first = chunk * chunks.size, last = std::min(strips, first + chunks.size);
-    for (int64_t s : Range{first, std::max(first, last)}) {
-      const Range strip_rows{s * rows_per_strip, std::min(rows, (s + 1) * rows_per_strip)};
-      pack_strip(group, panel, strip_rows, strip);
-      for (int64_t k_h : Range{0, shape.h.K})
-        for (int64_t k_w : Range{0, shape.w.K})
-          add_tap(group, panel, channels, strip_rows, k_h, k_w, strip,
-                  sums + (k_h * shape.w.K + k_w) * vector_size());
+    for (int64_t i : chunks.at(chunk, stretches.count())) {
+      const Stretch<T> stretch = stretch_at(i);
+      pack_grad_output(group, panel, stretch, packed);
+      for (int64_t c = channels.lo; c < channels.hi; c += tile_rows)
+        add_tiles(group, {c, std::min(c + tile_rows, channels.hi)}, vecs_of(panel), stretch, packed,
+                  sums + (c - channels.lo) * shape.taps() * vector_size());
     }
   }
 
   int64_t vecs_of(int64_t panel) const { return std::min(outs.size, panels - panel); }
 
-  void pack_strip(int64_t group, int64_t panel, Range rows, T* strip) const {
-    const int64_t C_out = shape.C_out_per_group();
-    for (int64_t v : Range{0, vecs_of(panel)}) {
-      const int64_t c_out = (panel + v) * tiles.lanes;
-      for (int64_t row : rows) {
-        const int64_t n = row / shape.h.O, h_out = row % shape.h.O;
-        T* from = const_cast<T*>(grad_output.at(n, group * C_out + c_out)) + h_out * grad_output.h;
-        tiles.pack({strip + (v * pixels_per_strip() + (row - rows.lo) * shape.w.O) * tiles.lanes,
-                    tiles.lanes, from, grad_output.w, grad_output.c, shape.w.O,
-                    std::min<int64_t>(tiles.lanes, C_out - c_out)});
-      }
-    }
+  Stretch<T> stretch_at(int64_t i) const {
+    const Walk h = shape.h.outputs(), w = shape.w.outputs();
+    const Range rows = stretches.bands.at(i % stretches.bands.count, shape.h.O);
+    const Strip<T> strip(h, w, {rows, {0, shape.w.O}});
+    Stretch<T> stretch{stretches.images.at(i / stretches.bands.count, shape.N),
+                       rows,
+                       strip,
+                       copied ? strip.layout(h, w) : layout_of_tensor(h, w, input),
+                       copied ? strip.channel_size() * tile_rows : input.n,
+                       {}};
+    for (int64_t k_h : Range{0, shape.h.K})
+      for (int64_t k_w : Range{0, shape.w.K}) stretch.runs.push_back(runs_of(stretch, k_h, k_w));
+    return stretch;
   }
 
-  // The part of a strip that one tap sees, as runs along w_out.
-  void add_tap(int64_t group, int64_t panel, Range channels, Range rows, int64_t k_h, int64_t k_w,
-               const T* strip, T* sums) const {
-    const Range outputs_h = shape.h.outputs_of_tap(k_h), outputs_w = shape.w.outputs_of_tap(k_w);
+  // The part of a stretch that one tap sees, as runs along w_out.
+  std::vector<Run> runs_of(const Stretch<T>& stretch, int64_t k_h, int64_t k_w) const {
     std::vector<Run> runs;
-    for (int64_t row : rows) {
-      const int64_t n = row / shape.h.O, h_out = row % shape.h.O;
-      if (h_out < outputs_h.lo || h_out >= outputs_h.hi) continue;
-      runs.push_back({n * input.n + shape.h.input(h_out, k_h) * input.h +
-                          shape.w.input(outputs_w.lo, k_w) * input.w,
-                      ((row - rows.lo) * shape.w.O + outputs_w.lo) * tiles.lanes});
-    }
-    if (runs.empty() || outputs_w.size() == 0) return;
+    const Range outputs_h = shape.h.outputs_of_tap(k_h), outputs_w = shape.w.outputs_of_tap(k_w);
+    if (outputs_w.size() == 0) return runs;
+    const SourceLayout& layout = stretch.layout;
+    const int64_t tap = layout.t_h[k_h] + layout.t_w[k_w] + outputs_w.lo * layout.right;
+    for (int64_t n : Range{0, stretch.images.size()})
+      for (int64_t h_out : Range::within(outputs_h.lo, outputs_h.hi, stretch.rows.hi)) {
+        if (h_out < stretch.rows.lo) continue;
+        const int64_t row = n * stretch.rows.size() + h_out - stretch.rows.lo;
+        runs.push_back({n * stretch.image_size + h_out * layout.down + tap,
+                        (row * shape.w.O + outputs_w.lo) * tiles.lanes});
+      }
+    return runs;
+  }
+
+  void pack_grad_output(int64_t group, int64_t panel, const Stretch<T>& stretch, T* packed) const {
+    const int64_t C_out = shape.C_out_per_group(), rows = stretch.rows.size();
+    const bool whole = grad_output.h == grad_output.w * shape.w.O;  // rows follow without a gap
+    for (int64_t v : Range{0, vecs_of(panel)})
+      for (int64_t n : Range{0, stretch.images.size()})
+        for (int64_t row : Range{0, whole ? 1 : rows}) {
+          const int64_t c_out = (panel + v) * tiles.lanes;
+          const T* from = grad_output.at(stretch.images.lo + n, group * C_out + c_out) +
+                          (stretch.rows.lo + row) * grad_output.h;
+          const int64_t pixel = v * stretch_pixels() + (n * rows + row) * shape.w.O;
+          tiles.pack({packed + pixel * tiles.lanes, tiles.lanes, const_cast<T*>(from),
+                      grad_output.w, grad_output.c, whole ? rows * shape.w.O : shape.w.O,
+                      std::min<int64_t>(tiles.lanes, C_out - c_out)});
+        }
+  }
+
+  // All taps of a tile's channels. Their input is copied first where the tensor has the channels far
+  // apart: at a multiple of a page they would push each other out of the cache.
+  void add_tiles(int64_t group, Range channels, int64_t vecs, const Stretch<T>& stretch, T* packed,
+                 T* sums) const {
+    const int64_t channel = group * shape.C_in_per_group() + channels.lo;
     TileArgs<T> args{};
-    args.row_stride = input.c, args.b = strip, args.panel_stride = pixels_per_strip() * tiles.lanes;
-    args.runs = runs.data(), args.run_count = runs.size(), args.length = outputs_w.size();
-    args.a_step = shape.w.outputs().step * input.w, args.b_step = tiles.lanes;
+    args.a = input.at(stretch.images.lo, channel);
+    if (copied) {
+      T* strip = packed + packed_size();
+      for (int64_t n : Range{0, stretch.images.size()})
+        stretch.strip.fill(strip + n * stretch.image_size, input,
+                           input.at(stretch.images.lo + n, channel), channels.size());
+      args.a = strip;
+    }
+    args.row_stride = stretch.layout.c, args.a_step = stretch.layout.right;
+    args.b = packed, args.b_step = tiles.lanes;
+    args.panel_stride = stretch_pixels() * tiles.lanes;
     args.acc_stride = shape.taps() * vector_size();
-    const int64_t vecs = vecs_of(panel);
-    for (int64_t c = channels.lo; c < channels.hi; c += tile_rows) {
-      const int64_t tile_height = std::min(tile_rows, channels.hi - c);
-      args.a = input.at(0, group * shape.C_in_per_group() + c);
-      args.acc = sums + (c - channels.lo) * args.acc_stride;
-      (input.c == 1 ? tiles.tile_of_unit_stride : tiles.tile)[vecs][tile_height](args);
+    const auto tile = args.row_stride == 1 ? tiles.tile_of_unit_stride : tiles.tile;
+    for (int64_t tap : Range{0, shape.taps()}) {
+      const std::vector<Run>& runs = stretch.runs[tap];
+      args.runs = runs.data(), args.run_count = runs.size();
+      args.length = shape.w.outputs_of_tap(tap % shape.w.K).size();
+      args.acc = sums + tap * vector_size();
+      if (!runs.empty()) tile[vecs][channels.size()](args);
     }
   }
 
@@ -171,8 +256,9 @@ class GradWeightLoops {
   Blocks outs;  // of panels
   int64_t tile_rows;
   Blocks ins;  // of input channels
-  int64_t rows_per_strip, strips;
-  Blocks chunks;  // of strips
+  Stretches stretches;
+  bool copied;    // whether the tiles read copies of the input
+  Blocks chunks;  // of stretches
 };
 
 }  // namespace

@@ -52,10 +52,10 @@ struct SourceLayout {
 };
 
 template <typename T>
-SourceLayout layout_of_tensor(const Gather<T>& g) {
-  SourceLayout layout{g.source.c, g.h.step * g.source.h, g.w.step * g.source.w, {}, {}};
-  for (int64_t t : Range{0, g.h.T}) layout.t_h.push_back(g.h.source(0, t) * g.source.h);
-  for (int64_t t : Range{0, g.w.T}) layout.t_w.push_back(g.w.source(0, t) * g.source.w);
+SourceLayout layout_of_tensor(const Walk& h, const Walk& w, const Images<const T>& source) {
+  SourceLayout layout{source.c, h.step * source.h, w.step * source.w, {}, {}};
+  for (int64_t t : Range{0, h.T}) layout.t_h.push_back(h.source(0, t) * source.h);
+  for (int64_t t : Range{0, w.T}) layout.t_w.push_back(w.source(0, t) * source.w);
   return layout;
 }
 

@@ -13,11 +13,11 @@ namespace convgrad::cpu {
 template <typename T>
 class Strip {
  public:
-  Strip(const Gather<T>& g, const Band& band)
-      : h(g.h, band.ys),
-        w(g.w, band.xs),
-        phases_h(h.phases_read(g.h)),
-        phases_w(w.phases_read(g.w)) {
+  Strip(const Walk& walk_h, const Walk& walk_w, const Band& band)
+      : h(walk_h, band.ys),
+        w(walk_w, band.xs),
+        phases_h(h.phases_read(walk_h)),
+        phases_w(w.phases_read(walk_w)) {
     // An odd number of cache lines: channels spread over all sets of the cache.
     constexpr int64_t line = 64 / sizeof(T);
     channel = (((h.size() * w.size() + line - 1) / line) | 1) * line;
@@ -25,10 +25,11 @@ class Strip {
 
   int64_t channel_size() const { return channel; }
 
-  SourceLayout layout(const Gather<T>& g) const {
+  SourceLayout layout(const Walk& walk_h, const Walk& walk_w) const {
     SourceLayout layout{channel, w.size(), 1, {}, {}};
-    for (int64_t t : Range{0, g.h.T}) layout.t_h.push_back(h.position(g.h.source(0, t)) * w.size());
-    for (int64_t t : Range{0, g.w.T}) layout.t_w.push_back(w.position(g.w.source(0, t)));
+    for (int64_t t : Range{0, walk_h.T})
+      layout.t_h.push_back(h.position(walk_h.source(0, t)) * w.size());
+    for (int64_t t : Range{0, walk_w.T}) layout.t_w.push_back(w.position(walk_w.source(0, t)));
     return layout;
   }
 
