@@ -3,6 +3,7 @@
 #include <ATen/ATen.h>
 #include <ATen/Parallel.h>
 
+#include <numeric>
 #include <vector>
 
 #include "cpu/schedule.h"
@@ -12,7 +13,8 @@
 namespace convgrad::cpu {
 namespace {
 
-constexpr int64_t kStretchPixels = 512;          // of grad_output, packed at a time
+constexpr int64_t kStretchPixels = 512;
+constexpr int64_t kPackedBytes = 256 << 10;      // of grad_output, packed at a time
 constexpr int64_t kInputStripBytes = 192 << 10;  // of one tile's input channels, copied at a time
 constexpr int64_t kSumsBytes = 512 << 10;        // a thread's second-level sums
 constexpr int64_t kWantedItems = 8;  // to share out; a constant, so that the result is too
@@ -21,10 +23,10 @@ constexpr int64_t kWantedItems = 8;  // to share out; a constant, so that the re
 struct Stretches {
   Blocks images, bands;  // of rows
 
-  Stretches(const ConvShape& shape, int64_t rows) : bands(Blocks::covering(shape.h.O, rows)) {
-    const int64_t pixels = std::max<int64_t>(1, shape.output_pixels());
-    images = Blocks::covering(shape.N,
-                              bands.count == 1 ? std::max<int64_t>(1, kStretchPixels / pixels) : 1);
+  Stretches(const ConvShape& shape, int64_t rows, int64_t pixels)
+      : bands(Blocks::covering(shape.h.O, rows)) {
+    const int64_t fitting = bands.count == 1 ? pixels / shape.output_pixels() : 1;
+    images = Blocks::covering(shape.N, std::max<int64_t>(1, fitting));
   }
 
   int64_t count() const { return images.count * bands.count; }
@@ -40,8 +42,8 @@ struct Stretch {
   std::vector<std::vector<Run>> runs;  // of each tap
 };
 
-// A thread's item: a block of output channels, a block of input channels and some stretches. It keeps
-// the sums of all taps while it walks the pixels stretch by stretch.
+// A thread's item: a part of the output channels, a block of input channels and some stretches. It
+// keeps the sums of all taps while it walks the pixels stretch by stretch.
 template <typename T>
 class GradWeightLoops {
  public:
@@ -55,13 +57,14 @@ class GradWeightLoops {
         panels((shape.C_out_per_group() + tiles.lanes - 1) / tiles.lanes),
         outs(Blocks::covering(panels, shape.C_in_per_group() <= 7 ? 4 : 2)),
         tile_rows(Blocks::covering(shape.C_in_per_group(), tiles.max_rows(outs.size)).size),
+        parts(Blocks::covering(outs.count, outs_of_part())),
         ins(input_blocks()),
-        stretches(shape, rows_of_stretch()),
-        copied(this->input.c != 1 && strip_bytes(stretches.bands.size) <= kInputStripBytes),
+        stretches(shape, rows_of_stretch(), pixels_of_stretch()),
+        copied(crowded() && strip_bytes(stretches.bands.size) <= kInputStripBytes),
         chunks(Blocks::covering(std::max<int64_t>(1, stretches.count()), stretches_per_chunk())) {}
 
   void run() {
-    const int64_t items = shape.groups * outs.count * ins.count;
+    const int64_t items = item_count();
     const int64_t size = items * item_size();
     const auto dtype = c10::CppTypeToScalarType<T>::value;
     at::Tensor sums = at::empty({chunks.count * size + 64}, dtype);
@@ -82,20 +85,55 @@ class GradWeightLoops {
 
  private:
   int64_t vector_size() const { return outs.size * tiles.lanes; }
-  int64_t item_size() const { return shape.taps() * ins.size * vector_size(); }
+  int64_t block_size() const { return shape.taps() * ins.size * vector_size(); }
+  int64_t item_size() const { return parts.size * block_size(); }
+  int64_t item_count() const { return shape.groups * parts.count * ins.count; }
 
   int64_t stretch_pixels() const {
     return stretches.images.size * stretches.bands.size * shape.w.O;
   }
-  int64_t packed_size() const { return stretch_pixels() * vector_size(); }
+  int64_t packed_size() const { return parts.size * stretch_pixels() * vector_size(); }
   int64_t scratch_size() const {
     const int64_t strip = copied ? strip_bytes(stretches.bands.size) / sizeof(T) : 0;
     return packed_size() + strip * stretches.images.size;
   }
 
+  // Whether the rows of a tile, which are channels, push each other out of the first cache: it finds
+  // a line by its address modulo 4096 bytes, and holds few lines of the same one.
+  bool crowded() const {
+    constexpr int64_t kModulus = 4096, kLines = 4;
+    const int64_t step = input.c * static_cast<int64_t>(sizeof(T));
+    return tile_rows * std::gcd(step, kModulus) > kLines * kModulus;
+  }
+
+  // A copy of the input serves all taps and all output channels of a part: the fewer taps, the more
+  // channels.
+  int64_t outs_of_part() const {
+    if (!crowded()) return 1;
+    constexpr int64_t kProducts = 1152;  // of each pixel that is copied
+    const int64_t lanes = std::min<int64_t>(512, kProducts / shape.taps());
+    const int64_t sharing = shape.groups * outs.count / items_of_channels();
+    return std::max<int64_t>(1, std::min(lanes / vector_size(), sharing));
+  }
+
+  // How many items the channels have to make. Those of several chunks of pixels come cheaper, but
+  // each chunk has sums of its own.
+  int64_t items_of_channels() const {
+    const int64_t bytes = shape.groups * outs.count * vector_size() * shape.C_in_per_group() *
+                          shape.taps() * static_cast<int64_t>(sizeof(T));
+    const int64_t pixels = shape.N * shape.output_pixels();
+    const int64_t possible = std::min(kSumsBytes / bytes, pixels / kStretchPixels);
+    return Blocks::covering(kWantedItems, std::max<int64_t>(1, possible)).count;
+  }
+
+  int64_t pixels_of_stretch() const {
+    const int64_t fitting = kPackedBytes / (parts.size * vector_size() * sizeof(T));
+    return std::min(kStretchPixels, fitting);
+  }
+
   // As many rows as fill a stretch, unless the input that they read is too much to copy.
   int64_t rows_of_stretch() const {
-    int64_t rows = std::clamp<int64_t>(kStretchPixels / shape.w.O, 1, shape.h.O);
+    int64_t rows = std::clamp<int64_t>(pixels_of_stretch() / shape.w.O, 1, shape.h.O);
     while (rows > 1 && strip_bytes(rows) > kInputStripBytes) rows /= 2;
     return rows;
   }
@@ -116,37 +154,35 @@ class GradWeightLoops {
   // takes to have enough items.
   Blocks input_blocks() const {
     const int64_t C = shape.C_in_per_group(), tile_count = (C + tile_rows - 1) / tile_rows;
-    const int64_t tile_bytes = tile_rows * shape.taps() * vector_size() * sizeof(T);
+    const int64_t tile_bytes = parts.size * tile_rows * shape.taps() * vector_size() * sizeof(T);
     const int64_t fitting = std::max<int64_t>(1, kSumsBytes / tile_bytes);
-    const int64_t wanted =
-        (kWantedItems + shape.groups * outs.count - 1) / (shape.groups * outs.count);
+    const int64_t wanted = Blocks::covering(items_of_channels(), shape.groups * parts.count).count;
     const int64_t per_block = std::min(fitting, (tile_count + wanted - 1) / wanted);
     const int64_t size = per_block * tile_rows;
     return {(C + size - 1) / size, size};
   }
 
-  // Where channels make too few items, the pixels are split too, by the shape alone.
+  // Where channels make too few items, the pixels are split too.
   int64_t stretches_per_chunk() const {
-    const int64_t items = shape.groups * outs.count * ins.count;
-    const int64_t wanted = (kWantedItems + items - 1) / items;
+    const int64_t wanted = (kWantedItems + item_count() - 1) / item_count();
     return std::max<int64_t>(1, (stretches.count() + wanted - 1) / wanted);
   }
 
   void sum_item(int64_t item, int64_t chunk, T* packed, T* sums) const {
-    const int64_t group = item / ins.count / outs.count,
-                  panel = item / ins.count % outs.count * outs.size;
+    const int64_t group = item / ins.count / parts.count;
+    const Range blocks = parts.at(item / ins.count % parts.count, outs.count);
     const Range channels = ins.at(item % ins.count, shape.C_in_per_group());
     std::fill_n(sums, item_size(), T(0));
     for (int64_t i : chunks.at(chunk, stretches.count())) {
       const Stretch<T> stretch = stretch_at(i);
-      pack_grad_output(group, panel, stretch, packed);
+      for (int64_t block : blocks)
+        pack_grad_output(group, outs.at(block, panels), stretch,
+                         packed + (block - blocks.lo) * stretch_pixels() * vector_size());
       for (int64_t c = channels.lo; c < channels.hi; c += tile_rows)
-        add_tiles(group, {c, std::min(c + tile_rows, channels.hi)}, vecs_of(panel), stretch, packed,
+        add_tiles(group, {c, std::min(c + tile_rows, channels.hi)}, blocks, stretch, packed,
                   sums + (c - channels.lo) * shape.taps() * vector_size());
     }
   }
-
-  int64_t vecs_of(int64_t panel) const { return std::min(outs.size, panels - panel); }
 
   Stretch<T> stretch_at(int64_t i) const {
     const Walk h = shape.h.outputs(), w = shape.w.outputs();
@@ -180,13 +216,13 @@ class GradWeightLoops {
     return runs;
   }
 
-  void pack_grad_output(int64_t group, int64_t panel, const Stretch<T>& stretch, T* packed) const {
+  void pack_grad_output(int64_t group, Range panel, const Stretch<T>& stretch, T* packed) const {
     const int64_t C_out = shape.C_out_per_group(), rows = stretch.rows.size();
     const bool whole = grad_output.h == grad_output.w * shape.w.O;  // rows follow without a gap
-    for (int64_t v : Range{0, vecs_of(panel)})
+    for (int64_t v : Range{0, panel.size()})
       for (int64_t n : Range{0, stretch.images.size()})
         for (int64_t row : Range{0, whole ? 1 : rows}) {
-          const int64_t c_out = (panel + v) * tiles.lanes;
+          const int64_t c_out = (panel.lo + v) * tiles.lanes;
           const T* from = grad_output.at(stretch.images.lo + n, group * C_out + c_out) +
                           (stretch.rows.lo + row) * grad_output.h;
           const int64_t pixel = v * stretch_pixels() + (n * rows + row) * shape.w.O;
@@ -196,9 +232,8 @@ class GradWeightLoops {
         }
   }
 
-  // All taps of a tile's channels. Their input is copied first where the tensor has the channels far
-  // apart: at a multiple of a page they would push each other out of the cache.
-  void add_tiles(int64_t group, Range channels, int64_t vecs, const Stretch<T>& stretch, T* packed,
+  // All taps of a tile's channels.
+  void add_tiles(int64_t group, Range channels, Range blocks, const Stretch<T>& stretch, T* packed,
                  T* sums) const {
     const int64_t channel = group * shape.C_in_per_group() + channels.lo;
     TileArgs<T> args{};
@@ -211,16 +246,22 @@ class GradWeightLoops {
       args.a = strip;
     }
     args.row_stride = stretch.layout.c, args.a_step = stretch.layout.right;
-    args.b = packed, args.b_step = tiles.lanes;
-    args.panel_stride = stretch_pixels() * tiles.lanes;
+    args.b_step = tiles.lanes, args.panel_stride = stretch_pixels() * tiles.lanes;
     args.acc_stride = shape.taps() * vector_size();
-    const auto tile = args.row_stride == 1 ? tiles.tile_of_unit_stride : tiles.tile;
-    for (int64_t tap : Range{0, shape.taps()}) {
+    for (int64_t block : blocks) {
+      args.b = packed + (block - blocks.lo) * stretch_pixels() * vector_size();
+      args.acc = sums + (block - blocks.lo) * block_size();
+      add_block(args, outs.at(block, panels).size(), channels.size(), stretch);
+    }
+  }
+
+  void add_block(TileArgs<T> args, int64_t vecs, int64_t rows, const Stretch<T>& stretch) const {
+    const auto tile = (args.row_stride == 1 ? tiles.tile_of_unit_stride : tiles.tile)[vecs][rows];
+    for (int64_t tap = 0; tap < shape.taps(); ++tap, args.acc += vector_size()) {
       const std::vector<Run>& runs = stretch.runs[tap];
       args.runs = runs.data(), args.run_count = runs.size();
       args.length = shape.w.outputs_of_tap(tap % shape.w.K).size();
-      args.acc = sums + tap * vector_size();
-      if (!runs.empty()) tile[vecs][channels.size()](args);
+      if (!runs.empty()) tile(args);
     }
   }
 
@@ -228,23 +269,30 @@ class GradWeightLoops {
   void store_item(int64_t item, T* sums, int64_t chunk_size) const {
     for (int64_t chunk : Range{1, std::max<int64_t>(1, chunks.count)})
       for (int64_t i : Range{0, item_size()}) sums[i] += sums[chunk * chunk_size + i];
-    const int64_t group = item / ins.count / outs.count,
-                  panel = item / ins.count % outs.count * outs.size;
-    const int64_t c_lo = item % ins.count * ins.size, C_out = shape.C_out_per_group();
-    const int64_t rows = std::min(ins.size, shape.C_in_per_group() - c_lo), vecs = vecs_of(panel);
-    for (int64_t v : Range{0, vecs}) {
-      const int64_t c_out = (panel + v) * tiles.lanes;
+    const int64_t group = item / ins.count / parts.count;
+    const Range channels = ins.at(item % ins.count, shape.C_in_per_group());
+    for (int64_t block : parts.at(item / ins.count % parts.count, outs.count)) {
+      store_block(group, outs.at(block, panels), channels, sums);
+      sums += block_size();
+    }
+  }
+
+  void store_block(int64_t group, Range panel, Range channels, T* sums) const {
+    const int64_t C_out = shape.C_out_per_group();
+    for (int64_t v : Range{0, panel.size()}) {
+      const int64_t c_out = (panel.lo + v) * tiles.lanes;
       T* vectors = sums + v * tiles.lanes;
-      T* to = grad_weight.at(group * C_out + c_out, c_lo);
+      T* to = grad_weight.at(group * C_out + c_out, channels.lo);
       const int64_t lanes = std::min<int64_t>(tiles.lanes, C_out - c_out);
       if (grad_weight.c == shape.taps() && grad_weight.h == shape.w.K && grad_weight.w == 1) {
-        tiles.unpack({vectors, vector_size(), to, 1, grad_weight.n, rows * shape.taps(), lanes});
+        tiles.unpack(
+            {vectors, vector_size(), to, 1, grad_weight.n, channels.size() * shape.taps(), lanes});
         continue;
       }
       for (int64_t tap : Range{0, shape.taps()})
         tiles.unpack({vectors + tap * vector_size(), shape.taps() * vector_size(),
                       to + tap / shape.w.K * grad_weight.h + tap % shape.w.K * grad_weight.w,
-                      grad_weight.c, grad_weight.n, rows, lanes});
+                      grad_weight.c, grad_weight.n, channels.size(), lanes});
     }
   }
 
@@ -253,9 +301,10 @@ class GradWeightLoops {
   Images<const T> input, grad_output;
   Images<T> grad_weight;
   int64_t panels;
-  Blocks outs;  // of panels
+  Blocks outs;  // of panels, that a tile takes at once
   int64_t tile_rows;
-  Blocks ins;  // of input channels
+  Blocks parts;  // of outs: what one item computes
+  Blocks ins;    // of input channels
   Stretches stretches;
   bool copied;    // whether the tiles read copies of the input
   Blocks chunks;  // of stretches
