@@ -5,6 +5,7 @@
 
 #include <vector>
 
+#include "cpu/pointwise.h"
 #include "cpu/schedule.h"
 #include "cpu/strip.h"
 
@@ -14,10 +15,6 @@ namespace {
 // What one thread keeps at hand stays within its cache, and within a mebibyte.
 constexpr int64_t kSumsBytes = 448 << 10;
 constexpr int64_t kStripBytes = 448 << 10;
-
-// A sum runs this long in one register before it is added to a second one: the error of a sum grows
-// with its length.
-constexpr int64_t kLongestSum = 1152;
 
 // Items to share out among threads where the shape allows; a constant, for the result must not depend
 // on the number of threads.
@@ -264,6 +261,12 @@ class GatherLoops {
   int64_t pixels = 0, strip_image = 0, strip_size = 0, sums_size = 0;
 };
 
+template <typename T>
+void gather(const Tiles<T>& tiles, const Gather<T>& g) {
+  if (is_pointwise(tiles, g)) return gather_pointwise(tiles, g);
+  GatherLoops<T>(tiles, g).run();
+}
+
 }  // namespace
 
 template <typename T>
@@ -282,7 +285,7 @@ void forward(const Tiles<T>& tiles, const ConvShape& shape, const at::Tensor& in
                     M * weight.stride(0),
                     bias ? bias->const_data_ptr<T>() : nullptr,
                     bias ? bias->stride(0) : 0};
-  GatherLoops<T>(tiles, g).run();
+  gather(tiles, g);
 }
 
 template <typename T>
@@ -305,7 +308,7 @@ void grad_input(const Tiles<T>& tiles, const ConvShape& shape, const at::Tensor&
                         C * weight.stride(0),
                         nullptr,
                         0};
-      GatherLoops<T>(tiles, g).run();
+      gather(tiles, g);
     }
 }
 

@@ -92,29 +92,39 @@ int64_t turn_quads(const StripArgs<T>& s, const TurnBlock& turn) {
   return lanes;
 }
 
+// Copies `count` elements of a vector; a constant number of them where all are real.
+template <typename T, int LANES>
+void copy_lanes(const T* from, T* to, int64_t count) {
+  if (count == LANES)
+    for (int lane = 0; lane < LANES; ++lane) to[lane] = from[lane];
+  else
+    for (int64_t lane = 0; lane < count; ++lane) to[lane] = from[lane];
+}
+
 template <typename T, int LANES>
 void pack(const StripArgs<T>& s) {
-  if (s.lane_stride == 1 && s.lanes == LANES) {
+  int64_t done = 0;
+  if (s.lane_stride == 1) {
     for (int64_t q = 0; q < s.count; ++q)
-      for (int lane = 0; lane < LANES; ++lane)
-        s.vectors[q * s.vector_stride + lane] = s.tensor[q * s.step + lane];
-    return;
+      copy_lanes<T, LANES>(s.tensor + q * s.step, s.vectors + q * s.vector_stride, s.lanes);
+    done = s.lanes;
+  } else {
+    done = turn_quads<T, LANES>(s, [&](const T* tensor, T* vectors) {
+      turn_block(tensor, s.lane_stride, vectors, s.vector_stride);
+    });
   }
-  const int64_t turned = turn_quads<T, LANES>(s, [&](const T* tensor, T* vectors) {
-    turn_block(tensor, s.lane_stride, vectors, s.vector_stride);
-  });
+  if (done == LANES) return;
   for (int64_t q = 0; q < s.count; ++q)
-    for (int64_t lane = turned; lane < LANES; ++lane)
+    for (int64_t lane = done; lane < LANES; ++lane)
       s.vectors[q * s.vector_stride + lane] =
           lane < s.lanes ? s.tensor[q * s.step + lane * s.lane_stride] : T(0);
 }
 
 template <typename T, int LANES>
 void unpack(const StripArgs<T>& s) {
-  if (s.lane_stride == 1 && s.lanes == LANES) {
+  if (s.lane_stride == 1) {
     for (int64_t q = 0; q < s.count; ++q)
-      for (int lane = 0; lane < LANES; ++lane)
-        s.tensor[q * s.step + lane] = s.vectors[q * s.vector_stride + lane];
+      copy_lanes<T, LANES>(s.vectors + q * s.vector_stride, s.tensor + q * s.step, s.lanes);
     return;
   }
   const int64_t turned = turn_quads<T, LANES>(s, [&](T* tensor, const T* vectors) {

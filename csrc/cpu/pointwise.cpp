@@ -1,0 +1,256 @@
+#include "cpu/pointwise.h"
+
+#include <ATen/ATen.h>
+#include <ATen/Parallel.h>
+
+#include <cstring>
+#include <vector>
+
+namespace convgrad::cpu {
+namespace {
+
+constexpr int64_t kVecs = 2;                // of pixels in a tile
+constexpr int64_t kStripBytes = 768 << 10;  // of the source, copied at a time
+constexpr int64_t kWantedItems = 8;         // whatever the number of threads
+
+// Pixels x of a destination row that follow each other in a strip from `at` on.
+struct Segment {
+  int64_t n, y;
+  Range xs;
+  int64_t at;
+};
+
+// The destination's pixels in reading order, through all images. Images without a gap between their
+// rows, in source and destination, are one long row each.
+template <typename T>
+class PixelRows {
+ public:
+  explicit PixelRows(const Gather<T>& g)
+      : g(g), seen_h(seen(g.h)), seen_w(seen(g.w)), height(g.h.D), width(g.w.D) {
+    const bool same = g.h.step == 1 && g.w.step == 1 && g.h.pixel_step == 1 &&
+                      g.w.pixel_step == 1 && seen_h.size() == g.h.S && seen_w.size() == g.w.S &&
+                      seen_h.size() == g.h.D && seen_w.size() == g.w.D;
+    if (same && g.source.w == 1 && g.source.h == width && g.destination.w == 1 &&
+        g.destination.h == width) {
+      width *= height, height = 1;
+      seen_h = {0, 1}, seen_w = {0, width};
+    }
+  }
+
+  int64_t count() const { return g.N * height * width; }
+
+  std::vector<Segment> segments(Range pixels) const {
+    std::vector<Segment> found;
+    for (int64_t p = pixels.lo; p < pixels.hi;) {
+      const int64_t row = p / width, x = p % width;
+      const int64_t end = std::min(width, x + pixels.hi - p);
+      found.push_back({row / height, row % height, {x, end}, p - pixels.lo});
+      p += end - x;
+    }
+    return found;
+  }
+
+  // The source's pixels of one channel; zero where they lie in the padding.
+  void copy_in(const Segment& s, int64_t channel, T* to) const {
+    const Range xs = Range::within(std::max(s.xs.lo, seen_w.lo), seen_w.hi, s.xs.hi);
+    const bool outside = s.y < seen_h.lo || s.y >= seen_h.hi || xs.size() == 0;
+    if (outside || xs.size() < s.xs.size()) std::fill_n(to, s.xs.size(), T(0));
+    if (outside) return;
+    const T* from = g.source.at(s.n, channel) + g.h.source(s.y, 0) * g.source.h +
+                    g.w.source(xs.lo, 0) * g.source.w;
+    const int64_t step = g.w.step * g.source.w;
+    to += xs.lo - s.xs.lo;
+    if (step == 1)
+      std::memcpy(to, from, xs.size() * sizeof(T));
+    else
+      for (int64_t j = 0; j < xs.size(); ++j) to[j] = from[j * step];
+  }
+
+  // Whether the pixels of a segment follow each other in the destination.
+  bool is_gapless() const { return g.w.pixel_step * g.destination.w == 1; }
+
+  T* destination(const Segment& s, int64_t channel) const {
+    return g.destination.at(s.n, channel) + g.h.pixel(s.y) * g.destination.h +
+           g.w.pixel(s.xs.lo) * g.destination.w;
+  }
+
+  void copy_out(const Segment& s, int64_t channel, T bias, const T* sums) const {
+    T* to = destination(s, channel);
+    const int64_t step = g.w.pixel_step * g.destination.w;
+    if (step == 1)
+      for (int64_t j = 0; j < s.xs.size(); ++j) to[j] = sums[j] + bias;
+    else
+      for (int64_t j = 0; j < s.xs.size(); ++j) to[j * step] = sums[j] + bias;
+  }
+
+ private:
+  // The destination pixels that meet the tap.
+  static Range seen(const Walk& walk) {
+    Range pixels{walk.D, walk.D};
+    for (int64_t d : Range{0, walk.D})
+      if (walk.taps_of(d).size() > 0) pixels = {std::min(pixels.lo, d), d + 1};
+    return pixels;
+  }
+
+  const Gather<T>& g;
+  Range seen_h, seen_w;
+  int64_t height, width;
+};
+
+// One tap makes the pass a product of matrices: the lanes lie along the pixels, and neither they nor
+// the results have to be turned. The rows are the destination's channels.
+template <typename T>
+class PointwiseLoops {
+ public:
+  PointwiseLoops(const Tiles<T>& tiles, const Gather<T>& g)
+      : tiles(tiles),
+        g(g),
+        pixels(g),
+        width(kVecs * tiles.lanes),
+        row_blocks(Blocks::covering(g.M, tiles.max_rows(kVecs))),
+        row_width(Blocks::covering(row_blocks.size, tiles.lanes).count * tiles.lanes),
+        channels(Blocks::covering(g.C, kLongestSum)),
+        panels(Blocks::covering(panel_count(), kStripBytes / panel_bytes(tiles, g))),
+        parts(Blocks::covering(
+            row_blocks.count,
+            std::max<int64_t>(1, row_blocks.count * g.groups * panels.count / kWantedItems))),
+        packed(pack_weight()) {}
+
+  static int64_t panel_bytes(const Tiles<T>& tiles, const Gather<T>& g) {
+    return (g.C + tiles.max_rows(kVecs)) * kVecs * tiles.lanes * static_cast<int64_t>(sizeof(T));
+  }
+
+  void run() const {
+    const int64_t items = g.groups * panels.count * parts.count;
+    const int64_t work = panels.size * width * g.C * parts.size * row_blocks.size;
+    at::parallel_for(0, items, grain_of(work), [&](int64_t begin, int64_t end) {
+      const int64_t size = width * (panels.size * g.C + row_blocks.size);
+      const at::Tensor scratch = at::empty({size}, c10::CppTypeToScalarType<T>::value);
+      for (int64_t i : Range{begin, end})
+        run_item(i / parts.count / panels.count, i / parts.count % panels.count,
+                 parts.at(i % parts.count, row_blocks.count), scratch.mutable_data_ptr<T>());
+    });
+  }
+
+ private:
+  int64_t block_size() const { return g.C * row_width; }
+
+  // Channel by channel, the weights of a tile's rows beside each other.
+  at::Tensor pack_weight() const {
+    const auto dtype = c10::CppTypeToScalarType<T>::value;
+    at::Tensor result = at::empty({g.groups * row_blocks.count * block_size()}, dtype);
+    T* blocks = result.mutable_data_ptr<T>();
+    const T* weight = g.weight.data + g.h.tap(0) * g.weight.h + g.w.tap(0) * g.weight.w;
+    const int64_t grain = grain_of(8 * block_size());
+    at::parallel_for(0, g.groups * row_blocks.count, grain, [&](int64_t begin, int64_t end) {
+      for (int64_t i : Range{begin, end}) {
+        const Range rows = row_blocks.at(i % row_blocks.count, g.M);
+        const T* from = weight + i / row_blocks.count * g.weight_of_group;
+        for (int64_t row = 0; row < rows.size(); row += tiles.lanes)
+          tiles.pack({blocks + i * block_size() + row, row_width,
+                      const_cast<T*>(from) + (rows.lo + row) * g.weight.n, g.weight.c, g.weight.n,
+                      g.C, std::min<int64_t>(tiles.lanes, rows.size() - row)});
+      }
+    });
+    return result;
+  }
+
+  void run_item(int64_t group, int64_t panel_block, Range blocks, T* strip) const {
+    const Range mine = panels.at(panel_block, panel_count());
+    std::vector<std::vector<Segment>> segments;  // of each panel
+    for (int64_t panel : mine)
+      segments.push_back(
+          pixels.segments(Range::within(panel * width, (panel + 1) * width, pixels.count())));
+    fill_strip(segments, group * g.C, strip);
+    T* sums = strip + panels.size * width * g.C;
+    for (int64_t block : blocks)
+      for (int64_t panel : Range{0, mine.size()})
+        run_tile(group, block, segments[panel], strip + panel * width * g.C, sums);
+  }
+
+  int64_t panel_count() const { return Blocks::covering(pixels.count(), width).count; }
+
+  // Straight into the destination where the tile's vectors are pixels that follow each other there.
+  void run_tile(int64_t group, int64_t block, const std::vector<Segment>& segments, const T* strip,
+                T* sums) const {
+    const Range rows = row_blocks.at(block, g.M);
+    const int64_t channel = group * g.M + rows.lo;
+    const bool straight = segments.front().xs.size() == width && pixels.is_gapless() && !g.bias;
+    T* acc = straight ? pixels.destination(segments.front(), channel) : sums;
+    const int64_t acc_stride = straight ? g.destination.c : width;
+    const int64_t pixel_count = segments.back().at + segments.back().xs.size();
+    add_tile(group * row_blocks.count + block, {rows.size(), pixel_count}, strip, acc, acc_stride);
+    if (straight) return;
+    for (int64_t row : Range{0, rows.size()}) {
+      const T bias = g.bias ? g.bias[(channel + row) * g.bias_stride] : T(0);
+      for (const Segment& s : segments)
+        pixels.copy_out(s, channel + row, bias, sums + row * width + s.at);
+    }
+  }
+
+  // Panel by panel, each channel's pixels in vectors.
+  void fill_strip(const std::vector<std::vector<Segment>>& segments, int64_t channel,
+                  T* strip) const {
+    for (const std::vector<Segment>& panel : segments) {
+      const int64_t pixel_count = panel.back().at + panel.back().xs.size();
+      for (int64_t c : Range{0, g.C}) {
+        for (const Segment& s : panel) pixels.copy_in(s, channel + c, strip + s.at);
+        std::fill(strip + pixel_count, strip + width, T(0));
+        strip += width;
+      }
+    }
+  }
+
+  struct Extent {
+    int64_t rows, pixels;
+  };
+
+  void add_tile(int64_t block, Extent extent, const T* strip, T* acc, int64_t acc_stride) const {
+    const Run whole{0, 0};
+    TileArgs<T> args{};
+    args.runs = &whole, args.run_count = 1;
+    args.row_stride = 1, args.a_step = row_width;
+    args.b_step = width, args.panel_stride = tiles.lanes;
+    args.acc = acc, args.acc_stride = acc_stride;
+    const int64_t vecs = Blocks::covering(extent.pixels, tiles.lanes).count;
+    for (int64_t i : Range{0, std::max<int64_t>(1, channels.count)}) {
+      const Range some = channels.at(i, g.C);
+      args.a = packed.const_data_ptr<T>() + block * block_size() + some.lo * row_width;
+      args.b = strip + some.lo * width;
+      args.length = some.size(), args.fresh = some.lo == 0;
+      tiles.tile_of_unit_stride[vecs][extent.rows](args);
+    }
+  }
+
+  const Tiles<T>& tiles;
+  const Gather<T>& g;
+  PixelRows<T> pixels;
+  int64_t width;  // of a panel, in pixels
+  Blocks row_blocks;
+  int64_t row_width;  // of the packed weights of a block of rows
+  Blocks channels;
+  Blocks panels;  // that an item copies
+  Blocks parts;   // of row_blocks, that an item computes
+  at::Tensor packed;
+};
+
+}  // namespace
+
+// With channels_last on either side the lanes lie along the channels without turning anything.
+template <typename T>
+bool is_pointwise(const Tiles<T>& tiles, const Gather<T>& g) {
+  return g.taps() == 1 && g.source.c != 1 && g.destination.c != 1 && g.M >= tiles.max_rows(kVecs) &&
+         PointwiseLoops<T>::panel_bytes(tiles, g) <= kStripBytes;
+}
+
+template <typename T>
+void gather_pointwise(const Tiles<T>& tiles, const Gather<T>& g) {
+  PointwiseLoops<T>(tiles, g).run();
+}
+
+template bool is_pointwise(const Tiles<float>&, const Gather<float>&);
+template bool is_pointwise(const Tiles<double>&, const Gather<double>&);
+template void gather_pointwise(const Tiles<float>&, const Gather<float>&);
+template void gather_pointwise(const Tiles<double>&, const Gather<double>&);
+
+}  // namespace convgrad::cpu
