@@ -261,6 +261,13 @@ class GatherLoops {
   int64_t pixels = 0, strip_image = 0, strip_size = 0, sums_size = 0;
 };
 
+// Whether some phase of the input meets no tap: its gradient is zero.
+bool some_phase_is_empty(const Axis& axis) {
+  for (int64_t first : Range{0, axis.phases()})
+    if (axis.inputs_of_phase(first).T == 0) return true;
+  return false;
+}
+
 template <typename T>
 void gather(const Tiles<T>& tiles, const Gather<T>& g) {
   if (is_pointwise(tiles, g)) return gather_pointwise(tiles, g);
@@ -294,6 +301,7 @@ void grad_input(const Tiles<T>& tiles, const ConvShape& shape, const at::Tensor&
   const int64_t C = shape.C_out_per_group();
   Images<const T> transposed = images_of<T>(weight);
   std::swap(transposed.n, transposed.c);  // the lanes are the input's channels now
+  if (some_phase_is_empty(shape.h) || some_phase_is_empty(shape.w)) grad_input.zero_();
   for (int64_t h : Range{0, shape.h.phases()})
     for (int64_t w : Range{0, shape.w.phases()}) {
       const Gather<T> g{shape.h.inputs_of_phase(h),
@@ -308,7 +316,7 @@ void grad_input(const Tiles<T>& tiles, const ConvShape& shape, const at::Tensor&
                         C * weight.stride(0),
                         nullptr,
                         0};
-      gather(tiles, g);
+      if (g.taps() > 0) gather(tiles, g);
     }
 }
 
