@@ -5,6 +5,7 @@
 
 #include <vector>
 
+#include "cpu/packing.h"
 #include "cpu/pointwise.h"
 #include "cpu/schedule.h"
 #include "cpu/strip.h"
@@ -19,52 +20,6 @@ constexpr int64_t kStripBytes = 448 << 10;
 // Items to share out among threads where the shape allows; a constant, for the result must not depend
 // on the number of threads.
 constexpr int64_t kWantedItems = 16;
-
-// How a weight's taps and channels follow each other in memory: stretches of `count` elements, `step`
-// apart, that are packed in one go.
-struct Stretches {
-  int64_t channels, count, step;  // channels in a stretch, elements in it
-  int64_t per_channel, next;      // or several stretches in a channel, `next` apart
-
-  template <typename T>
-  static Stretches of(const Gather<T>& g, int64_t channels) {
-    const int64_t to_right = g.w.weight_step * g.weight.w, to_down = g.h.weight_step * g.weight.h;
-    const bool whole = g.h.T == 1 || to_down == to_right * g.w.T;
-    if (g.taps() == 1) return {channels, channels, g.weight.c, 1, 0};
-    if (whole && g.weight.c == to_right * g.taps())
-      return {channels, channels * g.taps(), to_right, 1, 0};
-    if (whole) return {1, g.taps(), to_right, 1, 0};
-    return {1, g.w.T, to_right, g.h.T, to_down};
-  }
-};
-
-// The weight of every group in vectors of lanes, padded with zero lanes.
-template <typename T>
-at::Tensor pack_weight(const Tiles<T>& tiles, const Gather<T>& g, const PanelOrder& order) {
-  constexpr int64_t kChannels = 64;
-  const int64_t panels = Blocks::covering(g.M, tiles.lanes).count;
-  const int64_t panel_size = g.C * g.taps() * tiles.lanes;
-  const Blocks blocks = Blocks::covering(g.C, kChannels);
-  at::Tensor packed =
-      at::empty({g.groups * panels * panel_size}, c10::CppTypeToScalarType<T>::value);
-  T* vectors = packed.mutable_data_ptr<T>();
-  const T* weight = g.weight.data + g.h.tap(0) * g.weight.h + g.w.tap(0) * g.weight.w;
-  const int64_t grain = grain_of(8 * blocks.size * g.taps() * tiles.lanes);  // costlier than a sum
-  at::parallel_for(0, g.groups * panels * blocks.count, grain, [&](int64_t begin, int64_t end) {
-    for (int64_t i : Range{begin, end}) {
-      const int64_t panel = i / blocks.count, lane = panel % panels * tiles.lanes;
-      const Range channels = blocks.at(i % blocks.count, g.C);
-      const Stretches s = Stretches::of(g, channels.size());
-      const T* from = weight + panel / panels * g.weight_of_group + lane * g.weight.n;
-      for (int64_t c = channels.lo; c < channels.hi; c += s.channels)
-        for (int64_t j : Range{0, s.per_channel})
-          tiles.pack({vectors + panel * panel_size + c * order.c + j * order.t_h, tiles.lanes,
-                      const_cast<T*>(from) + c * g.weight.c + j * s.next, s.step, g.weight.n,
-                      s.count, std::min<int64_t>(tiles.lanes, g.M - lane)});
-    }
-  });
-  return packed;
-}
 
 // How a pass is cut into blocks. It depends on the shape alone.
 template <typename T>
@@ -127,7 +82,7 @@ class GatherLoops {
         g(g),
         order(PanelOrder::of(g, tiles.lanes)),
         blocking(tiles, g),
-        packed(pack_weight(tiles, g, order)) {
+        packed(WeightPacking<T>(tiles, g, order).run()) {
     for (int64_t y : Range{0, blocking.rows.count})
       for (int64_t x : Range{0, blocking.columns.count})
         add_band({blocking.rows.at(y, g.h.D), blocking.columns.at(x, g.w.D)});
@@ -171,7 +126,7 @@ class GatherLoops {
   }
 
   int64_t tile_lanes() const { return blocking.vecs.size * tiles.lanes; }
-  int64_t panel_size() const { return g.C * g.taps() * tiles.lanes; }
+  int64_t panel_size() const { return order.size; }
 
   // Channel block by channel block, so that the strip and the panel's share stay in the cache.
   void run_item(const Item& item, T* scratch) const {

@@ -32,14 +32,18 @@ struct Gather {
   bool channels_inside() const { return C >= w.T; }
 };
 
-// A panel holds its vectors as the weight does its elements, channel by channel and tap by tap: from
-// one channel or tap to the next, in elements.
+// A panel holds its vectors in the order in which tiles read them: from one channel or tap to the next,
+// in elements.
 struct PanelOrder {
-  int64_t c, t_h, t_w;
+  int64_t c, t_h, t_w, size;
 
   template <typename T>
   static PanelOrder of(const Gather<T>& g, int64_t lanes) {
-    return {g.taps() * lanes, g.w.T * lanes, lanes};
+    if (!g.channels_inside())
+      return {g.taps() * lanes, g.w.T * lanes, lanes, g.C * g.taps() * lanes};
+    // A vector more for each tap: at a multiple of a page, taps would meet in one set of the cache.
+    const int64_t tap = (g.C + 1) * lanes;
+    return {lanes, g.w.T * tap, tap, g.taps() * tap};
   }
 };
 

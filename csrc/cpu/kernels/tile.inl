@@ -92,11 +92,12 @@ int64_t turn_quads(const StripArgs<T>& s, const TurnBlock& turn) {
   return lanes;
 }
 
-// Copies `count` elements of a vector; a constant number of them where all are real.
+// Copies a vector, or as many of its elements as are real.
 template <typename T, int LANES>
 void copy_lanes(const T* from, T* to, int64_t count) {
+  using Vector = typename VectorOf<T, LANES * sizeof(T)>::type;
   if (count == LANES)
-    for (int lane = 0; lane < LANES; ++lane) to[lane] = from[lane];
+    *reinterpret_cast<Vector*>(to) = *reinterpret_cast<const Vector*>(from);
   else
     for (int64_t lane = 0; lane < count; ++lane) to[lane] = from[lane];
 }
