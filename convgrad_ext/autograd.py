@@ -246,6 +246,7 @@ def gradients_on() -> Iterator[None]:
 def as_autograd_rule(function: type[torch.autograd.Function]) -> Any:
     """What the dispatcher calls for an operator whose operands may be differentiated.
 
+    On the CPU, csrc/autograd_entry.cpp stands before it and takes the calls that record nothing.
     It sees one level of ``torch.func`` transforms at a time, as PyTorch's own operators do. So it
     enters the Function below ``Function.apply``, which would start over with all the levels.
     """

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 import torch
 from torch import Tensor
-from torch.autograd import gradcheck, gradgradcheck
+from torch.autograd import forward_ad, gradcheck, gradgradcheck
 
 import convgrad_ext
 from convgrad_ext.cases import CASES, Case
@@ -213,3 +213,128 @@ def test_checkpointing_recomputes_the_same() -> None:
     plain = torch.autograd.grad(run(*leaves).sum(), leaves)
     again = torch.autograd.grad(checkpoint(run, *leaves, use_reentrant=False).sum(), leaves)
     assert all(torch.equal(a, b) for a, b in zip(plain, again, strict=True))
+
+
+# Entering autograd: csrc/autograd_entry.cpp passes the Python rules by where nothing is recorded.
+
+PARAMS = ((1, 1), (0, 0, 0, 0), (1, 1), 1)
+INPUT_SIZE, WEIGHT_SIZE, OUTPUT_SIZE = (1, 2, 5, 5), (3, 2, 3, 3), (1, 3, 3, 3)
+RULES: dict[str, type[torch.autograd.Function]] = {
+    "conv2d": convgrad_ext.Conv2dFunction,
+    "conv2d_input": convgrad_ext.Conv2dInputFunction,
+    "conv2d_weight": convgrad_ext.Conv2dWeightFunction,
+}
+
+
+def operator(name: str) -> tuple[Callable[..., Tensor], Tensor, Tensor]:
+    """An operator as a function of its two factors, and these."""
+    input, weight, grad_output = map(torch.randn, (INPUT_SIZE, WEIGHT_SIZE, OUTPUT_SIZE))
+    ops = torch.ops.convgrad_ext
+    if name == "conv2d":
+        return lambda a, b: ops.conv2d(a, b, None, *PARAMS), input, weight
+    if name == "conv2d_input":
+        return lambda a, b: ops.conv2d_input(INPUT_SIZE, a, b, *PARAMS), weight, grad_output
+    return lambda a, b: ops.conv2d_weight(a, WEIGHT_SIZE, b, *PARAMS), input, grad_output
+
+
+@pytest.fixture
+def entered(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """The names of the operators whose rule has been entered, in order."""
+    names: list[str] = []
+
+    def watch(name: str, function: type[torch.autograd.Function]) -> None:
+        forward = function.forward
+
+        def watched(*args: Any) -> Any:
+            names.append(name)
+            return forward(*args)
+
+        monkeypatch.setattr(function, "forward", staticmethod(watched))
+
+    for name, function in RULES.items():
+        watch(name, function)
+    return names
+
+
+@pytest.mark.parametrize("name", RULES)
+def test_rule_is_passed_by_with_gradients_off(name: str, entered: list[str]) -> None:
+    """Evaluation of a model, whose parameters require gradients."""
+    function, first, second = operator(name)
+    with torch.no_grad():
+        function(first, second.requires_grad_())
+    assert entered == []
+
+
+@pytest.mark.parametrize("name", RULES)
+def test_rule_is_passed_by_without_a_wanted_gradient(name: str, entered: list[str]) -> None:
+    """Gradients are on, but no operand asks for one."""
+    function, first, second = operator(name)
+    function(first, second)
+    assert entered == []
+
+
+def test_rule_is_passed_by_after_a_transform(entered: list[str]) -> None:
+    """torch.func leaves a state behind in the thread, which means no transform."""
+    function, first, second = operator("conv2d")
+    torch.func.grad(lambda x: function(x, second).sum())(first)
+    entered.clear()
+    function(first, second)
+    assert entered == []
+
+
+@pytest.mark.parametrize(
+    ("create_graph", "rules"),
+    [
+        pytest.param(False, ["conv2d"], id="once"),
+        pytest.param(True, ["conv2d", "conv2d_input", "conv2d_weight"], id="create_graph"),
+    ],
+)
+def test_backward_enters_rules_for_higher_orders_only(
+    create_graph: bool, rules: list[str], entered: list[str]
+) -> None:
+    function, input, weight = operator("conv2d")
+    leaves = (input.requires_grad_(), weight.requires_grad_())
+    torch.autograd.grad(function(*leaves).sum(), leaves, create_graph=create_graph)
+    assert entered == rules
+
+
+@pytest.mark.parametrize("wanted", [0, 1], ids=["first", "second"])
+@pytest.mark.parametrize("name", RULES)
+def test_rule_is_entered_for_each_wanted_gradient(
+    name: str, wanted: int, entered: list[str]
+) -> None:
+    """Either factor alone is enough."""
+    function, *factors = operator(name)
+    factors[wanted].requires_grad_()
+    assert function(*factors).requires_grad
+    assert entered == [name]
+
+
+def test_rule_is_entered_for_the_bias_alone(entered: list[str]) -> None:
+    """The one operand that may be absent."""
+    bias = torch.zeros(3, requires_grad=True)
+    assert convgrad_ext.conv2d(
+        torch.randn(INPUT_SIZE), torch.randn(WEIGHT_SIZE), bias
+    ).requires_grad
+    assert entered == ["conv2d"]
+
+
+@pytest.mark.parametrize("dual", [0, 1], ids=["first", "second"])
+@pytest.mark.parametrize("name", RULES)
+def test_rule_is_entered_for_a_tangent_under_no_grad(
+    name: str, dual: int, entered: list[str]
+) -> None:
+    """no_grad switches off the reverse mode and leaves the forward mode on."""
+    function, *factors = operator(name)
+    with torch.no_grad(), forward_ad.dual_level():
+        factors[dual] = forward_ad.make_dual(factors[dual], torch.ones_like(factors[dual]))
+        assert forward_ad.unpack_dual(function(*factors)).tangent is not None
+    assert entered[0] == name  # the rule of the tangent's own passes may follow
+
+
+@pytest.mark.parametrize("name", RULES)
+def test_rule_is_entered_at_a_level_of_torch_func(name: str, entered: list[str]) -> None:
+    """Even if nothing is recorded there: the rule switches the modes of outer levels on again."""
+    function, first, second = operator(name)
+    torch.func.grad(lambda x: x * function(first, second).sum())(torch.ones(()))
+    assert entered == [name]
