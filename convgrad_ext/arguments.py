@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import operator
 from collections.abc import Sequence
-from typing import Any, cast
+from typing import Any, TypeGuard, cast
 
 import torch
 from torch import Tensor
@@ -35,6 +35,10 @@ def as_int(name: str, value: Any, expected: str, argument: Any) -> int:
 
 def as_pair(name: str, value: Any, expected: str = INT_OR_PAIR) -> Pair:
     """An int for both axes, or one or two ints, as PyTorch takes them."""
+    if type(value) is int:  # what nearly every call passes, told from bool at once
+        return value, value
+    if is_pair_of_ints(value):
+        return value
     if not isinstance(value, (tuple, list)):
         number = as_int(name, value, expected, value)
         return number, number
@@ -47,13 +51,18 @@ def as_pair(name: str, value: Any, expected: str = INT_OR_PAIR) -> Pair:
     return numbers[0], numbers[-1]
 
 
+def is_pair_of_ints(value: Any) -> TypeGuard[Pair]:
+    """Whether value is a pair as the operators take it, without subclasses of int such as bool."""
+    return type(value) is tuple and len(value) == 2 and type(value[0]) is type(value[1]) is int
+
+
 def is_pair_of_pairs(padding: Any) -> bool:
     """Whether padding has the form ((top, bottom), (left, right))."""
-    return (
-        isinstance(padding, (tuple, list))
-        and len(padding) == 2
-        and all(isinstance(side, (tuple, list)) and len(side) == 2 for side in padding)
-    )
+    return is_two(padding) and is_two(padding[0]) and is_two(padding[1])
+
+
+def is_two(value: Any) -> bool:
+    return isinstance(value, (tuple, list)) and len(value) == 2
 
 
 def as_pair_of_pairs(padding: Any) -> tuple[Pair, Pair]:

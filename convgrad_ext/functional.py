@@ -78,11 +78,12 @@ def conv2d(
     check_tensor("weight", weight)
     if bias is not None:
         check_tensor("bias", bias)
-    check_weight_rank(weight.shape)
-    check_image_rank(input.shape)
-    params = as_parameters(input.shape, weight.shape, stride, padding, dilation, groups)
+    image, kernel = input.shape, weight.shape
+    check_weight_rank(kernel)
+    check_image_rank(image)
+    params = as_parameters(image, kernel, stride, padding, dilation, groups)
     input, weight, bias = autocast(input, weight, bias)
-    if input.dim() == 3:
+    if len(image) == 3:
         return ops.conv2d(input.unsqueeze(0), weight, bias, *params).squeeze(0)
     return ops.conv2d(input, weight, bias, *params)
 
