@@ -42,9 +42,16 @@ struct Blocking {
     strips = g.source.c != 1 && g.channels_inside();
     const int64_t pixels = kSumsBytes / (parts.size * tile_lanes * sizeof(T));
     choose_band(g, pixels);
-    const int64_t items = g.groups * rows.count * columns.count * images.count * parts.count;
-    if (items < kWantedItems)
-      parts = Blocks::covering(vecs.count, std::max<int64_t>(1, parts.size * items / kWantedItems));
+    // Fewer images share an item before fewer lanes do, for each part of the lanes copies the band anew.
+    if (items(g) < kWantedItems)
+      images = Blocks::covering(g.N, std::max<int64_t>(1, images.size * items(g) / kWantedItems));
+    if (items(g) < kWantedItems)
+      parts =
+          Blocks::covering(vecs.count, std::max<int64_t>(1, parts.size * items(g) / kWantedItems));
+  }
+
+  int64_t items(const Gather<T>& g) const {
+    return g.groups * rows.count * columns.count * images.count * parts.count;
   }
 
   // A strip is copied once for all lanes of a part, and read once for each tap.
