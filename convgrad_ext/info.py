@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import platform
 from pathlib import Path
 
@@ -27,6 +28,7 @@ def versions() -> Table:
     table.add_row("processor", f"{processor_name()}, {platform.machine()}")
     table.add_row("instructions", torch.backends.cpu.get_cpu_capability())
     table.add_row("threads", str(torch.get_num_threads()))
+    table.add_row("CONVGRAD_ISA", os.environ.get("CONVGRAD_ISA") or "not set")
     return table
 
 

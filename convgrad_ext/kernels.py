@@ -1,4 +1,9 @@
-"""Which loops run: the kernels of this build and the choice between them."""
+"""Which loops run: the kernels of this build and the choice between them.
+
+The environment variable ``CONVGRAD_ISA`` names the fastest kernel that may run, ``avx512``,
+``avx2`` or ``baseline``: faster ones then count as not available. It is read once, when the package
+is imported; a ValueError tells if it names a kernel that there is not, or not on this processor.
+"""
 
 from __future__ import annotations
 
@@ -7,11 +12,14 @@ from contextlib import contextmanager
 
 from convgrad_ext import _C
 
+_C.kernels()  # builds the registry, so that a bad CONVGRAD_ISA is refused by the import
+
 
 def available_kernels() -> tuple[str, ...]:
     """The names of the kernels that run on this processor, fastest first.
 
     The first that takes a dtype serves it; ``'reference'``, the readable loops, takes every dtype.
+    Under the environment variable ``CONVGRAD_ISA`` they begin with the kernel that it names.
 
     Example:
         >>> import convgrad_ext

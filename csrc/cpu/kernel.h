@@ -15,7 +15,7 @@ struct Kernel {
   std::string name;
   std::string isa;  // the instruction set that it needs; "any" for portable code
   std::vector<at::ScalarType> dtypes;
-  bool available;  // on this processor
+  bool available;  // on this processor, and not ruled out by CONVGRAD_ISA
 
   void (*forward)(const ConvShape&, const at::Tensor& input, const at::Tensor& weight,
                   const std::optional<at::Tensor>& bias, at::Tensor& output);
@@ -28,6 +28,7 @@ struct Kernel {
 };
 
 // Every kernel of this build, fastest first; the last one, 'reference', takes every dtype.
+// Raises a ValueError if CONVGRAD_ISA names none of the fast ones that this processor runs.
 const std::vector<Kernel>& kernels();
 
 // The kernel that serves `dtype` in this thread: the selected one if it takes the dtype, otherwise

@@ -1,6 +1,7 @@
 #include <c10/util/Exception.h>
 
 #include <algorithm>
+#include <cstdlib>
 #include <utility>
 
 #include "cpu/gather.h"
@@ -39,6 +40,25 @@ Kernel fast_kernel(const char* name, const char* isa, bool available) {
   return kernel;
 }
 
+std::string available_names(const std::vector<Kernel>& kernels) {
+  std::string names;
+  for (const Kernel& kernel : kernels)
+    if (kernel.available) names += (names.empty() ? "'" : ", '") + kernel.name + "'";
+  return names;
+}
+
+// CONVGRAD_ISA names the fastest kernel that may run: those before it count as not available.
+void limit_by_environment(std::vector<Kernel>& fast) {
+  const char* isa = std::getenv("CONVGRAD_ISA");
+  if (!isa || !*isa) return;
+  const auto chosen = std::find_if(fast.begin(), fast.end(), [&](const Kernel& kernel) {
+    return kernel.available && kernel.name == isa;
+  });
+  TORCH_CHECK_VALUE(chosen != fast.end(), "CONVGRAD_ISA must be one of ", available_names(fast),
+                    " on this processor, but got '", isa, "'");
+  std::for_each(fast.begin(), chosen, [](Kernel& kernel) { kernel.available = false; });
+}
+
 std::vector<Kernel> build_kernels() {
   const std::vector<at::ScalarType> every_dtype = {
       at::kHalf, at::kBFloat16, at::kFloat, at::kDouble, at::kComplexFloat, at::kComplexDouble,
@@ -53,6 +73,7 @@ std::vector<Kernel> build_kernels() {
 #endif
   all.push_back(
       fast_kernel<baseline_tiles<float>, baseline_tiles<double>>("baseline", "any", true));
+  limit_by_environment(all);
   all.push_back({"reference", "any", every_dtype, true, reference::forward, reference::grad_input,
                  reference::grad_weight});
   return all;
@@ -60,13 +81,6 @@ std::vector<Kernel> build_kernels() {
 
 bool serves(const Kernel& kernel, at::ScalarType dtype) {
   return kernel.available && std::count(kernel.dtypes.begin(), kernel.dtypes.end(), dtype) > 0;
-}
-
-std::string available_names() {
-  std::string names;
-  for (const Kernel& kernel : kernels())
-    if (kernel.available) names += (names.empty() ? "'" : ", '") + kernel.name + "'";
-  return names;
 }
 
 }  // namespace
@@ -97,8 +111,8 @@ std::optional<std::string> select_kernel(std::optional<std::string> name) {
   if (name) {
     for (const Kernel& kernel : kernels())
       if (kernel.available && kernel.name == *name) found = &kernel;
-    TORCH_CHECK_VALUE(found, "use_kernel: name must be one of ", available_names(), ", but got '",
-                      *name, "'");
+    TORCH_CHECK_VALUE(found, "use_kernel: name must be one of ", available_names(kernels()),
+                      ", but got '", *name, "'");
   }
   const Kernel* previous = std::exchange(selected, found);
   return previous ? std::optional(previous->name) : std::nullopt;
