@@ -187,19 +187,24 @@ def test_taps_that_only_meet_padding_get_zero() -> None:
     assert torch.equal(grad[0, 0], expected)
 
 
+# A thread is given half a million products or more: these have enough for seven threads.
 LARGE = [
-    Case("dense", "many channels", channels=(5, 7), image=(40, 41), padding=1),
-    Case("strided", "phases", channels=(5, 7), image=(40, 41), padding=1, stride=2),
-    Case("grouped", "few channels a group", channels=(6, 9), image=(40, 41), groups=3),
+    Case("dense", "many channels", channels=(20, 28), image=(40, 41), padding=1),
+    Case("strided", "phases", N=4, channels=(20, 28), image=(40, 41), padding=1, stride=2),
+    Case("grouped", "few channels a group", N=4, channels=(30, 45), image=(40, 41), groups=3),
+    Case("first", "grad_weight's pixels in chunks", channels=(3, 16), image=(180, 181), padding=1),
 ]
 
 
 @pytest.mark.usefixtures("kernel")
 @pytest.mark.parametrize("threads", [2, 3, 4, 7])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64], ids=str)
 @pytest.mark.parametrize("case", LARGE, ids=str)
-def test_bitwise_the_same_for_any_number_of_threads(case: Case, threads: int) -> None:
-    """Threads share out destinations; no sum is ever split between them."""
-    tensors = case.tensors(torch.float32)
+def test_bitwise_the_same_for_any_number_of_threads(
+    case: Case, dtype: torch.dtype, threads: int
+) -> None:
+    """Threads share out destinations; no sum is split by how many there are."""
+    tensors = case.tensors(dtype)
     grad_output = output_like(case, *tensors)
     before = torch.get_num_threads()
     try:
