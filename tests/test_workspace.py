@@ -47,6 +47,8 @@ LAYERS = {
     "dilated": layer("a strip is the whole image", 2, (64, 64), (33, 33), 3, dilation=12),
     "depthwise": layer("lanes for 96 groups of one", 2, (96, 96), (56, 56), 7, groups=96),
     "large_kernel": layer("961 taps", 1, (64, 64), (32, 32), 31, groups=64),
+    "wide_image": layer("a row is more than a strip holds", 1, (8, 8), (4, 20000), 3),
+    "blocks_of_input_channels": layer("of equal size", 1, (512, 512), (7, 7), 3),
     "channels_not_multiple_of_vector": layer("lanes of zeros", 2, (37, 67), (57, 43), 3),
 }
 
@@ -93,14 +95,6 @@ BEYOND = {
     "taps_of_a_large_kernel": (
         layer("a list of taps for each border pixel", 1, (16, 16), (64, 64), 21),
         ("forward", "grad_input", "grad_weight"),
-    ),
-    "wide_image": (
-        layer("a strip is a whole row, however wide", 1, (8, 8), (4, 20000), 3),
-        ("grad_weight",),
-    ),
-    "blocks_of_input_channels": (
-        layer("512 channels in two blocks of 448", 1, (512, 512), (7, 7), 3),
-        ("grad_weight",),
     ),
 }
 

@@ -19,27 +19,40 @@ constexpr int64_t kInputStripBytes = 192 << 10;  // of one tile's input channels
 constexpr int64_t kSumsBytes = 512 << 10;        // a thread's second-level sums
 constexpr int64_t kWantedItems = 8;  // to share out; a constant, so that the result is too
 
-// The output pixels in stretches: rows of one image, or several small images.
+// The output pixels in stretches: a rectangle of one image, or several small images.
 struct Stretches {
-  Blocks images, bands;  // of rows
+  Blocks columns, rows, images;
 
-  Stretches(const ConvShape& shape, int64_t rows, int64_t pixels)
-      : bands(Blocks::covering(shape.h.O, rows)) {
-    const int64_t fitting = bands.count == 1 ? pixels / shape.output_pixels() : 1;
+  // Of so many pixels, but the rows only as far as `fit(columns, rows)` says.
+  template <typename Fit>
+  Stretches(const ConvShape& shape, int64_t pixels, const Fit& fit)
+      : columns(Blocks::covering(shape.w.O, pixels)),
+        rows(Blocks::covering(shape.h.O, std::max<int64_t>(1, pixels / columns.size))) {
+    while (rows.size > 1 && !fit(columns, rows)) rows = Blocks::covering(shape.h.O, rows.size / 2);
+    const bool whole = columns.count * rows.count == 1;
+    const int64_t fitting = whole ? pixels / shape.output_pixels() : 1;
     images = Blocks::covering(shape.N, std::max<int64_t>(1, fitting));
   }
 
-  int64_t count() const { return images.count * bands.count; }
+  int64_t count() const { return images.count * rows.count * columns.count; }
+  int64_t pixels() const { return images.size * rows.size * columns.size; }
+};
+
+// What one tap sees of a stretch: runs of one length along w_out.
+struct TapRuns {
+  std::vector<Run> runs;
+  int64_t length;
 };
 
 // One stretch, and where the pixels lie that its tiles read of the input: in the tensor, or copied.
 template <typename T>
 struct Stretch {
-  Range images, rows;
+  Range images;
+  Band band;
   Strip<T> strip;
   SourceLayout layout;
-  int64_t image_size;                  // from image to image of the layout
-  std::vector<std::vector<Run>> runs;  // of each tap
+  int64_t image_size;  // from image to image of the layout
+  std::vector<TapRuns> taps;
 };
 
 // A thread's item: a part of the output channels, a block of input channels and some stretches. It
@@ -59,8 +72,11 @@ class GradWeightLoops {
         tile_rows(Blocks::covering(shape.C_in_per_group(), tiles.max_rows(outs.size)).size),
         parts(Blocks::covering(outs.count, outs_of_part())),
         ins(input_blocks()),
-        stretches(shape, rows_of_stretch(), pixels_of_stretch()),
-        copied(crowded() && strip_bytes(stretches.bands.size) <= kInputStripBytes),
+        stretches(shape, pixels_of_stretch(),
+                  [this](const Blocks& columns, const Blocks& rows) {
+                    return strip_bytes(columns, rows) <= kInputStripBytes;
+                  }),
+        copied(crowded() && strip_bytes(stretches.columns, stretches.rows) <= kInputStripBytes),
         chunks(Blocks::covering(std::max<int64_t>(1, stretches.count()), stretches_per_chunk())) {}
 
   void run() {
@@ -69,7 +85,7 @@ class GradWeightLoops {
     const auto dtype = c10::CppTypeToScalarType<T>::value;
     at::Tensor sums = at::empty({chunks.count * size + 64}, dtype);
     T* all = sums.template mutable_data_ptr<T>();
-    const int64_t work = item_size() * chunks.size * stretch_pixels();
+    const int64_t work = item_size() * chunks.size * stretches.pixels();
     at::parallel_for(0, items * chunks.count, grain_of(work), [&](int64_t begin, int64_t end) {
       const at::Tensor scratch = at::empty({scratch_size()}, dtype);
       for (int64_t i : Range{begin, end})
@@ -89,12 +105,9 @@ class GradWeightLoops {
   int64_t item_size() const { return parts.size * block_size(); }
   int64_t item_count() const { return shape.groups * parts.count * ins.count; }
 
-  int64_t stretch_pixels() const {
-    return stretches.images.size * stretches.bands.size * shape.w.O;
-  }
-  int64_t packed_size() const { return parts.size * stretch_pixels() * vector_size(); }
+  int64_t packed_size() const { return parts.size * stretches.pixels() * vector_size(); }
   int64_t scratch_size() const {
-    const int64_t strip = copied ? strip_bytes(stretches.bands.size) / sizeof(T) : 0;
+    const int64_t strip = copied ? strip_bytes(stretches.columns, stretches.rows) / sizeof(T) : 0;
     return packed_size() + strip * stretches.images.size;
   }
 
@@ -131,22 +144,15 @@ class GradWeightLoops {
     return std::min(kStretchPixels, fitting);
   }
 
-  // As many rows as fill a stretch, unless the input that they read is too much to copy.
-  int64_t rows_of_stretch() const {
-    int64_t rows = std::clamp<int64_t>(pixels_of_stretch() / shape.w.O, 1, shape.h.O);
-    while (rows > 1 && strip_bytes(rows) > kInputStripBytes) rows /= 2;
-    return rows;
-  }
-
-  // The largest strip of a band of so many rows; at the borders it is smaller.
-  int64_t strip_bytes(int64_t rows) const {
-    const Blocks bands = Blocks::covering(shape.h.O, rows);
+  // The largest strip of any band; at the borders of the image it is smaller.
+  int64_t strip_bytes(const Blocks& columns, const Blocks& rows) const {
     int64_t largest = 0;
-    for (int64_t i : Range{0, bands.count}) {
-      const Band band{bands.at(i, shape.h.O), {0, shape.w.O}};
-      const Strip<T> strip(shape.h.outputs(), shape.w.outputs(), band);
-      largest = std::max(largest, strip.channel_size());
-    }
+    for (int64_t y : Range{0, rows.count})
+      for (int64_t x : Range{0, columns.count}) {
+        const Band band{rows.at(y, shape.h.O), columns.at(x, shape.w.O)};
+        const Strip<T> strip(shape.h.outputs(), shape.w.outputs(), band);
+        largest = std::max(largest, strip.channel_size());
+      }
     return largest * tile_rows * static_cast<int64_t>(sizeof(T));
   }
 
@@ -158,7 +164,7 @@ class GradWeightLoops {
     const int64_t fitting = std::max<int64_t>(1, kSumsBytes / tile_bytes);
     const int64_t wanted = Blocks::covering(items_of_channels(), shape.groups * parts.count).count;
     const int64_t per_block = std::min(fitting, (tile_count + wanted - 1) / wanted);
-    const int64_t size = per_block * tile_rows;
+    const int64_t size = Blocks::covering(tile_count, per_block).size * tile_rows;
     return {(C + size - 1) / size, size};
   }
 
@@ -177,7 +183,7 @@ class GradWeightLoops {
       const Stretch<T> stretch = stretch_at(i);
       for (int64_t block : blocks)
         pack_grad_output(group, outs.at(block, panels), stretch,
-                         packed + (block - blocks.lo) * stretch_pixels() * vector_size());
+                         packed + (block - blocks.lo) * stretches.pixels() * vector_size());
       for (int64_t c = channels.lo; c < channels.hi; c += tile_rows)
         add_tiles(group, {c, std::min(c + tile_rows, channels.hi)}, blocks, stretch, packed,
                   sums + (c - channels.lo) * shape.taps() * vector_size());
@@ -186,48 +192,56 @@ class GradWeightLoops {
 
   Stretch<T> stretch_at(int64_t i) const {
     const Walk h = shape.h.outputs(), w = shape.w.outputs();
-    const Range rows = stretches.bands.at(i % stretches.bands.count, shape.h.O);
-    const Strip<T> strip(h, w, {rows, {0, shape.w.O}});
-    Stretch<T> stretch{stretches.images.at(i / stretches.bands.count, shape.N),
-                       rows,
+    const int64_t column = i % stretches.columns.count, row = i / stretches.columns.count;
+    const Band band{stretches.rows.at(row % stretches.rows.count, shape.h.O),
+                    stretches.columns.at(column, shape.w.O)};
+    const Strip<T> strip(h, w, band);
+    Stretch<T> stretch{stretches.images.at(row / stretches.rows.count, shape.N),
+                       band,
                        strip,
                        copied ? strip.layout(h, w) : layout_of_tensor(h, w, input),
                        copied ? strip.channel_size() * tile_rows : input.n,
                        {}};
     for (int64_t k_h : Range{0, shape.h.K})
-      for (int64_t k_w : Range{0, shape.w.K}) stretch.runs.push_back(runs_of(stretch, k_h, k_w));
+      for (int64_t k_w : Range{0, shape.w.K}) stretch.taps.push_back(runs_of(stretch, k_h, k_w));
     return stretch;
   }
 
-  // The part of a stretch that one tap sees, as runs along w_out.
-  std::vector<Run> runs_of(const Stretch<T>& stretch, int64_t k_h, int64_t k_w) const {
-    std::vector<Run> runs;
-    const Range outputs_h = shape.h.outputs_of_tap(k_h), outputs_w = shape.w.outputs_of_tap(k_w);
-    if (outputs_w.size() == 0) return runs;
+  TapRuns runs_of(const Stretch<T>& stretch, int64_t k_h, int64_t k_w) const {
+    const Range ys = intersection(shape.h.outputs_of_tap(k_h), stretch.band.ys);
+    const Range xs = intersection(shape.w.outputs_of_tap(k_w), stretch.band.xs);
+    TapRuns tap{{}, xs.size()};
+    if (xs.size() == 0) return tap;
     const SourceLayout& layout = stretch.layout;
-    const int64_t tap = layout.t_h[k_h] + layout.t_w[k_w] + outputs_w.lo * layout.right;
+    const int64_t source = layout.t_h[k_h] + layout.t_w[k_w] + xs.lo * layout.right;
     for (int64_t n : Range{0, stretch.images.size()})
-      for (int64_t h_out : Range::within(outputs_h.lo, outputs_h.hi, stretch.rows.hi)) {
-        if (h_out < stretch.rows.lo) continue;
-        const int64_t row = n * stretch.rows.size() + h_out - stretch.rows.lo;
-        runs.push_back({n * stretch.image_size + h_out * layout.down + tap,
-                        (row * shape.w.O + outputs_w.lo) * tiles.lanes});
+      for (int64_t y : ys) {
+        const int64_t row = n * stretch.band.ys.size() + y - stretch.band.ys.lo;
+        const int64_t pixel = row * stretch.band.xs.size() + xs.lo - stretch.band.xs.lo;
+        tap.runs.push_back(
+            {n * stretch.image_size + y * layout.down + source, pixel * tiles.lanes});
       }
-    return runs;
+    return tap;
+  }
+
+  static Range intersection(Range a, Range b) {
+    return Range::within(std::max(a.lo, b.lo), a.hi, b.hi);
   }
 
   void pack_grad_output(int64_t group, Range panel, const Stretch<T>& stretch, T* packed) const {
-    const int64_t C_out = shape.C_out_per_group(), rows = stretch.rows.size();
-    const bool whole = grad_output.h == grad_output.w * shape.w.O;  // rows follow without a gap
+    const int64_t C_out = shape.C_out_per_group();
+    const Band& band = stretch.band;
+    const bool whole = grad_output.h == grad_output.w * band.xs.size();  // rows without a gap
+    const int64_t rows = whole ? 1 : band.ys.size(), pixels = band.pixels() / rows;
     for (int64_t v : Range{0, panel.size()})
       for (int64_t n : Range{0, stretch.images.size()})
-        for (int64_t row : Range{0, whole ? 1 : rows}) {
+        for (int64_t row : Range{0, rows}) {
           const int64_t c_out = (panel.lo + v) * tiles.lanes;
           const T* from = grad_output.at(stretch.images.lo + n, group * C_out + c_out) +
-                          (stretch.rows.lo + row) * grad_output.h;
-          const int64_t pixel = v * stretch_pixels() + (n * rows + row) * shape.w.O;
+                          (band.ys.lo + row) * grad_output.h + band.xs.lo * grad_output.w;
+          const int64_t pixel = v * stretches.pixels() + n * band.pixels() + row * pixels;
           tiles.pack({packed + pixel * tiles.lanes, tiles.lanes, const_cast<T*>(from),
-                      grad_output.w, grad_output.c, whole ? rows * shape.w.O : shape.w.O,
+                      grad_output.w, grad_output.c, pixels,
                       std::min<int64_t>(tiles.lanes, C_out - c_out)});
         }
   }
@@ -246,10 +260,10 @@ class GradWeightLoops {
       args.a = strip;
     }
     args.row_stride = stretch.layout.c, args.a_step = stretch.layout.right;
-    args.b_step = tiles.lanes, args.panel_stride = stretch_pixels() * tiles.lanes;
+    args.b_step = tiles.lanes, args.panel_stride = stretches.pixels() * tiles.lanes;
     args.acc_stride = shape.taps() * vector_size();
     for (int64_t block : blocks) {
-      args.b = packed + (block - blocks.lo) * stretch_pixels() * vector_size();
+      args.b = packed + (block - blocks.lo) * stretches.pixels() * vector_size();
       args.acc = sums + (block - blocks.lo) * block_size();
       add_block(args, outs.at(block, panels).size(), channels.size(), stretch);
     }
@@ -258,10 +272,9 @@ class GradWeightLoops {
   void add_block(TileArgs<T> args, int64_t vecs, int64_t rows, const Stretch<T>& stretch) const {
     const auto tile = (args.row_stride == 1 ? tiles.tile_of_unit_stride : tiles.tile)[vecs][rows];
     for (int64_t tap = 0; tap < shape.taps(); ++tap, args.acc += vector_size()) {
-      const std::vector<Run>& runs = stretch.runs[tap];
-      args.runs = runs.data(), args.run_count = runs.size();
-      args.length = shape.w.outputs_of_tap(tap % shape.w.K).size();
-      if (!runs.empty()) tile(args);
+      const TapRuns& seen = stretch.taps[tap];
+      args.runs = seen.runs.data(), args.run_count = seen.runs.size(), args.length = seen.length;
+      if (!seen.runs.empty()) tile(args);
     }
   }
 
