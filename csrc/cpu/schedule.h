@@ -11,7 +11,7 @@ namespace convgrad::cpu {
 
 // A sum runs this long in one register before it is added to a second one: the error of a sum grows
 // with its length.
-constexpr int64_t kLongestSum = 1152;
+constexpr int64_t kLongestSum = 576;
 
 // One gathering pass over one phase of its destination. The lanes are the destination's channels, M
 // of them in each group; the sum runs over the source's channels, C in each group, and over the taps.
