@@ -122,7 +122,6 @@ class GradWeightLoops {
   // A copy of the input serves all taps and all output channels of a part: the fewer taps, the more
   // channels.
   int64_t outs_of_part() const {
-    if (!crowded()) return 1;
     constexpr int64_t kProducts = 1152;  // of each pixel that is copied
     const int64_t lanes = std::min<int64_t>(512, kProducts / shape.taps());
     const int64_t sharing = shape.groups * outs.count / items_of_channels();

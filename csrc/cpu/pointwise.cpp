@@ -62,6 +62,8 @@ class PixelRows {
     to += xs.lo - s.xs.lo;
     if (step == 1)
       std::memcpy(to, from, xs.size() * sizeof(T));
+    else if (step == 2)  // known to the compiler, it becomes shuffles
+      for (int64_t j = 0; j < xs.size(); ++j) to[j] = from[j * 2];
     else
       for (int64_t j = 0; j < xs.size(); ++j) to[j] = from[j * step];
   }
