@@ -119,10 +119,10 @@ class GradWeightLoops {
     return tile_rows * std::gcd(step, kModulus) > kLines * kModulus;
   }
 
-  // A copy of the input serves all taps and all output channels of a part: the fewer taps, the more
-  // channels.
+  // A stretch of the input is fetched, and maybe copied, for all taps and all output channels of a
+  // part: the fewer taps, the more channels.
   int64_t outs_of_part() const {
-    constexpr int64_t kProducts = 1152;  // of each pixel that is copied
+    constexpr int64_t kProducts = 1152;  // of each pixel that is fetched
     const int64_t lanes = std::min<int64_t>(512, kProducts / shape.taps());
     const int64_t sharing = shape.groups * outs.count / items_of_channels();
     return std::max<int64_t>(1, std::min(lanes / vector_size(), sharing));

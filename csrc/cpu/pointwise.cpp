@@ -113,9 +113,7 @@ class PointwiseLoops {
         row_width(Blocks::covering(row_blocks.size, tiles.lanes).count * tiles.lanes),
         channels(Blocks::covering(g.C, kLongestSum)),
         panels(Blocks::covering(panel_count(), kStripBytes / panel_bytes(tiles, g))),
-        parts(Blocks::covering(
-            row_blocks.count,
-            std::max<int64_t>(1, row_blocks.count * g.groups * panels.count / kWantedItems))),
+        parts(Blocks::covering(row_blocks.count, blocks_of_part())),
         packed(pack_weight()) {}
 
   static int64_t panel_bytes(const Tiles<T>& tiles, const Gather<T>& g) {
@@ -136,6 +134,10 @@ class PointwiseLoops {
 
  private:
   int64_t block_size() const { return g.C * row_width; }
+
+  int64_t blocks_of_part() const {
+    return Blocks::covering(row_blocks.count * g.groups * panels.count, kWantedItems).count;
+  }
 
   // Channel by channel, the weights of a tile's rows beside each other.
   at::Tensor pack_weight() const {
