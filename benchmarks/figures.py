@@ -8,6 +8,7 @@ from pathlib import Path
 import matplotlib
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator, NullFormatter
 
 from benchmarks.comparison import timed
 from benchmarks.passes import SINGLE_PASSES
@@ -123,7 +124,11 @@ def draw_ratios(document: Document) -> Figure:
         yscale="log", ylabel=f"speed / that of {MAIN_BASELINE}",
         title=f"{name_of(group)}, {document['settings']['dtype']}: above the line is faster",
     )  # fmt: skip
+    low, high = axes.get_ylim()
+    if high < 10 * low:  # a logarithmic axis would have one tick, or none
+        axes.yaxis.set_major_locator(MaxNLocator(8))
     axes.yaxis.set_major_formatter("{x:g}")
+    axes.yaxis.set_minor_formatter(NullFormatter())
     axes.legend(frameon=False, fontsize=8, ncols=3)
     axes.spines[["top", "right"]].set_visible(False)
     return figure

@@ -51,9 +51,12 @@ def reductions(case: Case, grad_output: Tensor) -> tuple[int, int, int, int]:
     )
 
 
-def check_against_torch(case: Case, dtype: torch.dtype) -> None:
-    tensors = case.tensors(dtype)
-    grad_output = output_like(case, *tensors)
+def check_against_torch(
+    case: Case, dtype: torch.dtype, memory_format: torch.memory_format = torch.contiguous_format
+) -> None:
+    input, weight, bias = case.tensors(dtype)
+    tensors = input.contiguous(memory_format=memory_format), weight, bias
+    grad_output = output_like(case, *tensors).contiguous(memory_format=memory_format)
     magnitudes = torchs(case, *(t.abs() for t in tensors), grad_output.abs())
     for actual, expected, magnitude, reduction in zip(
         ours(case, *tensors, grad_output),
@@ -71,6 +74,51 @@ def check_against_torch(case: Case, dtype: torch.dtype) -> None:
 def test_named_cases_agree_with_torch(case: Case, dtype: torch.dtype) -> None:
     """Poisoned memory: an element that a pass forgets would be NaN and agree with nothing."""
     check_against_torch(case, dtype)
+
+
+# Larger than the blocks into which the fast loops cut a pass. Float64 takes 8 bytes.
+BLOCKED = [
+    Case("dense", "several blocks of channels", channels=(150, 70), image=(9, 9), padding=1),
+    Case("small_images", "many share a stretch", N=60, channels=(17, 9), image=(3, 3), padding=1),
+    Case("wide_rows", "several stretches a row", channels=(5, 9), image=(3, 1500), padding=1),
+    Case("crowded", "channels 8192 bytes apart are copied", channels=(40, 24), image=(32, 32)),
+    Case("crowded_strided", "their phases too", channels=(40, 24), image=(32, 32), stride=2),
+    Case("crowded_wide", "and parts of rows", channels=(40, 9), image=(4, 1024), padding=1),
+    Case("1x1", "tails of rows and pixels", channels=(20, 37), image=(7, 9), kernel=(1, 1)),
+    Case("1x1_images", "panels across images", N=9, channels=(20, 37), image=(3, 5), kernel=(1, 1)),
+    Case("1x1_long", "sums are flushed", channels=(1300, 30), image=(3, 5), kernel=(1, 1)),
+    Case(
+        "1x1_strided",
+        "phases without taps",
+        channels=(20, 37),
+        image=(9, 8),
+        kernel=(1, 1),
+        stride=2,
+    ),
+    Case(
+        "1x1_padded",
+        "pixels without taps",
+        channels=(20, 37),
+        image=(6, 7),
+        kernel=(1, 1),
+        padding=1,
+    ),
+    Case(
+        "1x1_grouped", "a panel a group", channels=(40, 60), image=(5, 6), kernel=(1, 1), groups=2
+    ),
+    Case(
+        "tap_a_phase", "kernel = stride", channels=(20, 37), image=(12, 14), kernel=(2, 2), stride=2
+    ),
+]
+
+
+@pytest.mark.usefixtures("kernel", "poisoned")
+@pytest.mark.parametrize(
+    "memory_format", [torch.contiguous_format, torch.channels_last], ids=["nchw", "channels_last"]
+)
+@pytest.mark.parametrize("case", BLOCKED, ids=str)
+def test_blocked_cases_agree_with_torch(case: Case, memory_format: torch.memory_format) -> None:
+    check_against_torch(case, torch.float64, memory_format)
 
 
 @pytest.mark.usefixtures("kernel", "poisoned")
@@ -193,6 +241,7 @@ LARGE = [
     Case("strided", "phases", N=4, channels=(20, 28), image=(40, 41), padding=1, stride=2),
     Case("grouped", "few channels a group", N=4, channels=(30, 45), image=(40, 41), groups=3),
     Case("first", "grad_weight's pixels in chunks", channels=(3, 16), image=(180, 181), padding=1),
+    Case("1x1", "lanes along pixels", N=4, channels=(64, 80), image=(28, 27), kernel=(1, 1)),
 ]
 
 
