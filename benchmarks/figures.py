@@ -126,7 +126,7 @@ def draw_ratios(document: Document) -> Figure:
     )  # fmt: skip
     low, high = axes.get_ylim()
     if high < 10 * low:  # a logarithmic axis would have one tick, or none
-        axes.yaxis.set_major_locator(MaxNLocator(8))
+        axes.yaxis.set_major_locator(MaxNLocator(8, steps=[1, 2, 5, 10]))
     axes.yaxis.set_major_formatter("{x:g}")
     axes.yaxis.set_minor_formatter(NullFormatter())
     axes.legend(frameon=False, fontsize=8, ncols=3)

@@ -103,6 +103,13 @@ struct Walk {
     return Range::within(floor_div(at - S, -tap_step) + 1, floor_div(at, -tap_step) + 1, T);
   }
 
+  // The most sources that so many neighbouring destination pixels read, and what lies between.
+  constexpr int64_t most_sources_of(int64_t pixels) const {
+    if (T == 0 || pixels == 0) return 0;
+    const int64_t span = (T - 1) * (tap_step > 0 ? tap_step : -tap_step) + 1;
+    return std::min(S, (pixels - 1) * step + span);
+  }
+
   // Every source that some of these destination pixels reads, and what lies between.
   constexpr Range sources_of(Range d) const {
     if (T == 0 || d.size() == 0) return {0, 0};
@@ -122,7 +129,11 @@ struct PhaseOrder {
         step(walk.step),
         phase_size(ceil_div(sources.size(), walk.step)) {}
 
-  constexpr int64_t size() const { return std::min(step, sources.size()) * phase_size; }
+  // Positions for so many sources; those of a phase that is one short are left empty.
+  static constexpr int64_t size_of(int64_t sources, int64_t step) {
+    return std::min(step, sources) * ceil_div(sources, step);
+  }
+  constexpr int64_t size() const { return size_of(sources.size(), step); }
   constexpr int64_t position(int64_t s) const {
     const int64_t quotient = floor_div(s - sources.lo, step);
     return (s - sources.lo - quotient * step) * phase_size + quotient;

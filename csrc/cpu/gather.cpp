@@ -76,8 +76,7 @@ struct Blocking {
 
   int64_t strip_bytes(const Gather<T>& g) const {
     if (!strips) return 0;
-    const Band band{{0, rows.size}, {0, columns.size}};
-    return Strip<T>(g.h, g.w, band).channel_size() * channels.size * sizeof(T);
+    return Strip<T>::largest_channel(g.h, g.w, rows.size, columns.size) * channels.size * sizeof(T);
   }
 };
 

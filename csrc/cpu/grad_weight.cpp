@@ -6,9 +6,7 @@
 #include <numeric>
 #include <vector>
 
-#include "cpu/schedule.h"
-#include "cpu/strip.h"
-#include "cpu/views.h"
+#include "cpu/stretches.h"
 
 namespace convgrad::cpu {
 namespace {
@@ -18,42 +16,6 @@ constexpr int64_t kPackedBytes = 256 << 10;      // of grad_output, packed at a 
 constexpr int64_t kInputStripBytes = 192 << 10;  // of one tile's input channels, copied at a time
 constexpr int64_t kSumsBytes = 512 << 10;        // a thread's second-level sums
 constexpr int64_t kWantedItems = 8;  // to share out; a constant, so that the result is too
-
-// The output pixels in stretches: a rectangle of one image, or several small images.
-struct Stretches {
-  Blocks columns, rows, images;
-
-  // Of so many pixels, but the rows only as far as `fit(columns, rows)` says.
-  template <typename Fit>
-  Stretches(const ConvShape& shape, int64_t pixels, const Fit& fit)
-      : columns(Blocks::covering(shape.w.O, pixels)),
-        rows(Blocks::covering(shape.h.O, std::max<int64_t>(1, pixels / columns.size))) {
-    while (rows.size > 1 && !fit(columns, rows)) rows = Blocks::covering(shape.h.O, rows.size / 2);
-    const bool whole = columns.count * rows.count == 1;
-    const int64_t fitting = whole ? pixels / shape.output_pixels() : 1;
-    images = Blocks::covering(shape.N, std::max<int64_t>(1, fitting));
-  }
-
-  int64_t count() const { return images.count * rows.count * columns.count; }
-  int64_t pixels() const { return images.size * rows.size * columns.size; }
-};
-
-// What one tap sees of a stretch: runs of one length along w_out.
-struct TapRuns {
-  std::vector<Run> runs;
-  int64_t length;
-};
-
-// One stretch, and where the pixels lie that its tiles read of the input: in the tensor, or copied.
-template <typename T>
-struct Stretch {
-  Range images;
-  Band band;
-  Strip<T> strip;
-  SourceLayout layout;
-  int64_t image_size;  // from image to image of the layout
-  std::vector<TapRuns> taps;
-};
 
 // A thread's item: a part of the output channels, a block of input channels and some stretches. It
 // keeps the sums of all taps while it walks the pixels stretch by stretch.
@@ -83,7 +45,7 @@ class GradWeightLoops {
     const int64_t items = item_count();
     const int64_t size = items * item_size();
     const auto dtype = c10::CppTypeToScalarType<T>::value;
-    at::Tensor sums = at::empty({chunks.count * size + 64}, dtype);
+    at::Tensor sums = at::empty({chunks.count * size}, dtype);
     T* all = sums.template mutable_data_ptr<T>();
     const int64_t work = item_size() * chunks.size * stretches.pixels();
     at::parallel_for(0, items * chunks.count, grain_of(work), [&](int64_t begin, int64_t end) {
@@ -143,16 +105,10 @@ class GradWeightLoops {
     return std::min(kStretchPixels, fitting);
   }
 
-  // The largest strip of any band; at the borders of the image it is smaller.
   int64_t strip_bytes(const Blocks& columns, const Blocks& rows) const {
-    int64_t largest = 0;
-    for (int64_t y : Range{0, rows.count})
-      for (int64_t x : Range{0, columns.count}) {
-        const Band band{rows.at(y, shape.h.O), columns.at(x, shape.w.O)};
-        const Strip<T> strip(shape.h.outputs(), shape.w.outputs(), band);
-        largest = std::max(largest, strip.channel_size());
-      }
-    return largest * tile_rows * static_cast<int64_t>(sizeof(T));
+    const int64_t channel =
+        Strip<T>::largest_channel(shape.h.outputs(), shape.w.outputs(), rows.size, columns.size);
+    return channel * tile_rows * static_cast<int64_t>(sizeof(T));
   }
 
   // Input channels in blocks of whole tiles whose sums fit, and in several blocks if that is what it

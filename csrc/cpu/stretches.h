@@ -1,0 +1,49 @@
+// How grad_weight walks the output pixels: a stretch at a time, whose grad_output it packs.
+#pragma once
+
+#include <vector>
+
+#include "conv_shape.h"
+#include "cpu/schedule.h"
+#include "cpu/strip.h"
+#include "cpu/views.h"
+
+namespace convgrad::cpu {
+
+// The output pixels in stretches: a rectangle of one image, or several small images.
+struct Stretches {
+  Blocks columns, rows, images;
+
+  // Of so many pixels, but the rows only as far as `fit(columns, rows)` says.
+  template <typename Fit>
+  Stretches(const ConvShape& shape, int64_t pixels, const Fit& fit)
+      : columns(Blocks::covering(shape.w.O, pixels)),
+        rows(Blocks::covering(shape.h.O, std::max<int64_t>(1, pixels / columns.size))) {
+    while (rows.size > 1 && !fit(columns, rows)) rows = Blocks::covering(shape.h.O, rows.size / 2);
+    const bool whole = columns.count * rows.count == 1;
+    const int64_t fitting = whole ? pixels / shape.output_pixels() : 1;
+    images = Blocks::covering(shape.N, std::max<int64_t>(1, fitting));
+  }
+
+  int64_t count() const { return images.count * rows.count * columns.count; }
+  int64_t pixels() const { return images.size * rows.size * columns.size; }
+};
+
+// What one tap sees of a stretch: runs of one length along w_out.
+struct TapRuns {
+  std::vector<Run> runs;
+  int64_t length;
+};
+
+// One stretch, and where the pixels lie that its tiles read of the input: in the tensor, or copied.
+template <typename T>
+struct Stretch {
+  Range images;
+  Band band;
+  Strip<T> strip;
+  SourceLayout layout;
+  int64_t image_size;  // from image to image of the layout
+  std::vector<TapRuns> taps;
+};
+
+}  // namespace convgrad::cpu
