@@ -37,8 +37,8 @@ struct Blocking {
     vecs = Blocks::covering(panels, std::max(g.h.D, g.w.D) <= 7 ? 4 : 2);
     const int64_t tile_lanes = vecs.size * tiles.lanes;
     parts = Blocks::covering(vecs.count, std::max<int64_t>(1, lanes_of_part(g) / tile_lanes));
-    channels =
-        Blocks::covering(g.C, std::max<int64_t>(1, kLongestSum / std::max<int64_t>(1, g.taps())));
+    channels = Blocks::covering(
+        g.C, std::max<int64_t>(1, longest_sum(g.C * g.taps()) / std::max<int64_t>(1, g.taps())));
     strips = g.source.c != 1 && g.channels_inside();
     const int64_t pixels = kSumsBytes / (parts.size * tile_lanes * sizeof(T));
     choose_band(g, pixels);
@@ -57,7 +57,8 @@ struct Blocking {
   // A strip is copied once for all lanes of a part, and read once for each tap.
   static int64_t lanes_of_part(const Gather<T>& g) {
     const int64_t costly = g.h.step > 1 || g.w.step > 1 ? 512 : 256;
-    return std::clamp<int64_t>(kLongestSum / std::max<int64_t>(1, g.taps()), costly, 512);
+    return std::clamp<int64_t>(longest_sum(g.C * g.taps()) / std::max<int64_t>(1, g.taps()), costly,
+                               512);
   }
 
   // The largest band whose sums and whose strip are small enough.

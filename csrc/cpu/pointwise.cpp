@@ -111,7 +111,7 @@ class PointwiseLoops {
         width(kVecs * tiles.lanes),
         row_blocks(Blocks::covering(g.M, tiles.max_rows(kVecs))),
         row_width(Blocks::covering(row_blocks.size, tiles.lanes).count * tiles.lanes),
-        channels(Blocks::covering(g.C, kLongestSum)),
+        channels(Blocks::covering(g.C, longest_sum(g.C))),
         panels(Blocks::covering(panel_count(), kStripBytes / panel_bytes(tiles, g))),
         parts(Blocks::covering(row_blocks.count, blocks_of_part())),
         packed(pack_weight()) {}

@@ -1,6 +1,8 @@
 // Which tiles cover a destination, and what each of them sums over.
 #pragma once
 
+#include <algorithm>
+#include <cmath>
 #include <vector>
 
 #include "conv_geometry.h"
@@ -9,9 +11,13 @@
 
 namespace convgrad::cpu {
 
-// A sum runs this long in one register before it is added to a second one: the error of a sum grows
-// with its length.
-constexpr int64_t kLongestSum = 576;
+// How long a sum of so many products runs in a register before it is added to a second one. Of n
+// products in chains of L, rounding adds up as n/L large errors of the second sum and n small ones of
+// the chains, L/n as large: least together where L goes as n^(2/3).
+inline int64_t longest_sum(int64_t products) {
+  const double n = static_cast<double>(products);
+  return std::clamp<int64_t>(static_cast<int64_t>(std::cbrt(n * n)), 576, 1152);
+}
 
 // One gathering pass over one phase of its destination. The lanes are the destination's channels, M
 // of them in each group; the sum runs over the source's channels, C in each group, and over the taps.
