@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from argparse import Namespace
+from math import inf
 
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeRemainingColumn
@@ -10,7 +11,7 @@ from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, T
 from benchmarks.clock import Effort
 from benchmarks.conditions import warnings
 from benchmarks.devices import Device
-from benchmarks.errors import INTERRUPTED
+from benchmarks.errors import INTERRUPTED, BadInputError
 from benchmarks.race import Cell, Race
 from benchmarks.results import Results, Row
 from benchmarks.settings import settings_from
@@ -20,7 +21,7 @@ WRONG_RESULT = 1
 
 def measure(arguments: Namespace, device: Device) -> int:
     """The whole run; returns the exit code."""
-    settings = settings_from(arguments, device)
+    settings, effort = settings_from(arguments, device), effort_of(arguments)
     open_results = Results.resume if arguments.resume else Results.start
     results = open_results(arguments.output, settings.as_dict(), device.describe())
     console = Console(highlight=False)
@@ -32,8 +33,8 @@ def measure(arguments: Namespace, device: Device) -> int:
     )
     with Progress(*columns, console=console) as progress:
         tell = Teller(progress)
-        race = Race(settings, device, results, effort_of(arguments), tell)
-        tell.begin(race.cells() * arguments.laps)
+        race = Race(settings, device, results, effort, tell)
+        tell.begin(race.cells() * effort.laps)
         try:
             race.run()
         except KeyboardInterrupt:
@@ -46,9 +47,13 @@ def measure(arguments: Namespace, device: Device) -> int:
 
 
 def effort_of(arguments: Namespace) -> Effort:
-    return Effort(
-        cell_seconds=arguments.seconds or (0.3 if arguments.quick else 2.0), laps=arguments.laps
-    )
+    usual = 0.3 if arguments.quick else 2.0
+    seconds = usual if arguments.seconds is None else arguments.seconds
+    if not 0 < seconds < inf:
+        raise BadInputError(f"seconds must be a positive number, but got {seconds:g}")
+    if arguments.laps < 1:
+        raise BadInputError(f"laps must be a number from 1, but got {arguments.laps}")
+    return Effort(cell_seconds=seconds, laps=arguments.laps)
 
 
 class Teller:

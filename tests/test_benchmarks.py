@@ -225,6 +225,8 @@ def test_the_command_starts_anew_and_measures(tmp_path: Path) -> None:
         ("--memory-format nhwc", "unknown memory format 'nhwc', known are nchw, channels_last"),
         ("--threads 1,some", "threads must be numbers from 1, as in 1,2, but got 'some'"),
         ("--threads 0", "threads must be numbers from 1, as in 1,2, but got '0'"),
+        ("--laps 0", "laps must be a number from 1, but got 0"),
+        ("--seconds 0", "seconds must be a positive number, but got 0"),
         ("--wings 2", "unrecognized arguments: --wings 2"),
     ],
 )
