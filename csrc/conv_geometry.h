@@ -103,6 +103,13 @@ struct Walk {
     return Range::within(floor_div(at - S, -tap_step) + 1, floor_div(at, -tap_step) + 1, T);
   }
 
+  // How often a destination pixel and a source meet.
+  constexpr int64_t meetings() const {
+    int64_t count = 0;
+    for (int64_t d : Range{0, D}) count += taps_of(d).size();
+    return count;
+  }
+
   // The most sources that so many neighbouring destination pixels read, and what lies between.
   constexpr int64_t most_sources_of(int64_t pixels) const {
     if (T == 0 || pixels == 0) return 0;
@@ -154,6 +161,54 @@ struct PhaseOrder {
     phases.erase(std::unique(phases.begin(), phases.end()), phases.end());
     return phases;
   }
+};
+
+// A walk of step 1 and three taps, two destination pixels at a time: a patch. They lie as far apart as
+// the taps do, so that the patch reads four sources, each at that distance from the next. With patches
+// numbered through the residue classes (phases) of that distance, one after the other,
+//
+//     destination pixel i of patch p:  d = phase + distance*(2*p' + i),      i in {0, 1}
+//     source j of patch p:             s = nearest + phase + distance*(2*p' + j),     0 <= j < 4
+//
+// where p' counts within the phase. Pixel i meets source i + k at the k-th nearest of the taps. Every
+// phase has as many patches as the first; the last ones may lie beyond the image, wholly or by half.
+struct PatchAxis {
+  Walk walk;
+  int64_t distance, nearest, phases, per_phase;
+
+  static constexpr bool fits(const Walk& walk) { return walk.step == 1 && walk.T == 3; }
+
+  explicit constexpr PatchAxis(const Walk& walk)
+      : walk(walk),
+        distance(walk.tap_step > 0 ? walk.tap_step : -walk.tap_step),
+        nearest(walk.source(0, nearest_tap())),
+        phases(std::min(distance, walk.D)),
+        per_phase(ceil_div(ceil_div(walk.D, distance), 2)) {}
+
+  constexpr int64_t size() const { return phases * per_phase; }
+  constexpr int64_t nearest_tap() const { return walk.tap_step > 0 ? 0 : walk.T - 1; }
+  // How many patches of the same phase follow from this one on.
+  constexpr int64_t left_in_phase(int64_t p) const { return per_phase - p % per_phase; }
+
+  constexpr int64_t destination(int64_t p, int64_t i) const {
+    return p / per_phase + distance * (2 * (p % per_phase) + i);
+  }
+  constexpr int64_t source(int64_t p, int64_t j) const {
+    return nearest + destination(p, 0) + distance * j;
+  }
+  // Of the sources of so many patches from this one on, counted as j is, those inside the image.
+  constexpr Range sources_inside(int64_t p, int64_t patches) const {
+    const int64_t first = source(p, 0);
+    return Range::within(ceil_div(-first, distance), ceil_div(walk.S - first, distance),
+                         2 * patches + 2);
+  }
+  // Of their destination pixels, how many are inside the image.
+  constexpr int64_t pixels_inside(int64_t p, int64_t patches) const {
+    const int64_t left = ceil_div(walk.D - destination(p, 0), distance);
+    return std::max<int64_t>(0, std::min(2 * patches, left));
+  }
+  // From destination pixel to pixel in the image.
+  constexpr int64_t pixel_step() const { return distance * walk.pixel_step; }
 };
 
 // One spatial axis of a convolution. A single output has no next one, nor a single tap: their stride

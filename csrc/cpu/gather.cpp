@@ -9,6 +9,7 @@
 #include "cpu/pointwise.h"
 #include "cpu/schedule.h"
 #include "cpu/strip.h"
+#include "cpu/winograd.h"
 
 namespace convgrad::cpu {
 namespace {
@@ -233,6 +234,7 @@ bool some_phase_is_empty(const Axis& axis) {
 template <typename T>
 void gather(const Tiles<T>& tiles, const Gather<T>& g) {
   if (is_pointwise(tiles, g)) return gather_pointwise(tiles, g);
+  if (is_winograd(tiles, g)) return gather_winograd(tiles, g);
   GatherLoops<T>(tiles, g).run();
 }
 

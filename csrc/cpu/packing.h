@@ -34,22 +34,19 @@ class WeightPacking {
     at::parallel_for(0, items, grain, [&](int64_t begin, int64_t end) {
       std::vector<T> turned(blocks.size * g.taps() * tiles.lanes);
       for (int64_t i : Range{begin, end})
-        pack_channels(i / blocks.count, blocks.at(i % blocks.count, g.C),
-                      vectors + i / blocks.count * order.size, turned.data());
+        pack_block(i, vectors, turned.data());
     });
     return packed;
   }
 
- private:
-  static constexpr int64_t kChannels = 16;
-
+  // Some channels of a panel, the first of them to `vectors`; `turned` has room for all.
   void pack_channels(int64_t panel, Range channels, T* vectors, T* turned) const {
     const int64_t lane = panel % panels * tiles.lanes;
     const T* from = g.weight.data + g.h.tap(0) * g.weight.h + g.w.tap(0) * g.weight.w +
                     panel / panels * g.weight_of_group + lane * g.weight.n;
     const int64_t lanes = std::min<int64_t>(tiles.lanes, g.M - lane);
     const bool rows_gapless = g.h.T == 1 || to_down == to_right * g.w.T;
-    vectors += channels.lo * order.c, from += channels.lo * g.weight.c;
+    from += channels.lo * g.weight.c;
     if (g.taps() == 1)
       return pack({vectors, order.c, nullptr, g.weight.c, g.weight.n, channels.size(), lanes},
                   from);
@@ -61,6 +58,15 @@ class WeightPacking {
         pack({vectors + c * order.c + row * order.t_h, order.t_w, nullptr, to_right, g.weight.n,
               taps, lanes},
              from + c * g.weight.c + row * to_down);
+  }
+
+ private:
+  static constexpr int64_t kChannels = 16;
+
+  void pack_block(int64_t i, T* vectors, T* turned) const {
+    const Range channels = blocks.at(i % blocks.count, g.C);
+    vectors += i / blocks.count * order.size + channels.lo * order.c;
+    pack_channels(i / blocks.count, channels, vectors, turned);
   }
 
   // All taps of all channels turned in one go, and then sorted by tap.

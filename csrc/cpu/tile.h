@@ -39,6 +39,50 @@ struct StripArgs {
   int64_t count, lanes;  // vectors, and how many of their lanes are real
 };
 
+// Winograd's transforms of vectors of patches or of channels; docs/winograd.md derives them. A window is
+// the 4x4 numbers by which a patch of 2x2 results meets its 3x3 taps; number i of each begins at
+// window + i*window_stride.
+
+// Sources to windows: B^T s B. Rows of sources have their even columns first; vectors reach beyond the
+// last patch on both sides.
+template <typename T>
+struct SourceArgs {
+  const T* rows[4];
+  int64_t odd_columns;  // from the even columns of a row to its odd ones
+  T* window;
+  int64_t window_stride;
+  int64_t count;  // patches
+};
+
+// Taps, in vectors of output channels, to windows: G w G^T.
+template <typename T>
+struct TapArgs {
+  const T* taps;
+  int64_t down, right;  // from tap to tap
+  T* window;
+  int64_t window_stride;
+  int64_t count;  // vectors of a tap, one after the other
+};
+
+// Windows to patches: A^T m A, and the bias. The two rows of all patches are written in the order of
+// their pixels.
+template <typename T>
+struct PatchArgs {
+  const T* window;
+  int64_t window_stride;
+  T bias;
+  T* rows[2];
+  int64_t count;
+};
+
+// Every other number of a row to `first`, the others to `second`.
+template <typename T>
+struct SplitArgs {
+  const T* row;
+  int64_t step, count;
+  T *first, *second;
+};
+
 constexpr int kMaxRows = 28;
 constexpr int kMaxVecs = 4;
 
@@ -54,6 +98,10 @@ struct Tiles {
   TileFn tile_of_unit_stride[kMaxVecs + 1][kMaxRows + 1];  // row_stride is 1
   StripFn pack;    // tensor to vectors; lanes that are not real become zero
   StripFn unpack;  // vectors to tensor
+  void (*window_of_sources)(const SourceArgs<T>&);
+  void (*window_of_taps)(const TapArgs<T>&);
+  void (*patch_of_window)(const PatchArgs<T>&);
+  void (*split_row)(const SplitArgs<T>&);
 
   int max_rows(int64_t vecs) const {
     const int rows = max_accs / static_cast<int>(vecs);

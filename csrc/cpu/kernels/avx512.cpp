@@ -9,7 +9,7 @@
 #pragma GCC target("avx512f,avx2,fma")
 #endif
 
-#include "cpu/kernels/tile.inl"
+#include "cpu/kernels/tiles.inl"
 
 namespace convgrad::cpu {
 

@@ -1,6 +1,6 @@
 // What the compiler's default target offers: SSE2 on x86-64, NEON on aarch64.
 #include "cpu/kernels/isa.h"
-#include "cpu/kernels/tile.inl"
+#include "cpu/kernels/tiles.inl"
 
 namespace convgrad::cpu {
 

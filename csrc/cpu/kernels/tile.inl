@@ -1,6 +1,4 @@
-// The register tiles, written once in terms of a vector's width. Each instruction set includes this
-// file in a translation unit of its own, behind a target region; the anonymous namespace keeps the
-// linker from merging the builds.
+// The register tile, and the copies between a tensor and the vectors that it reads and writes.
 
 namespace convgrad::cpu {
 namespace {
@@ -134,33 +132,6 @@ void unpack(const StripArgs<T>& s) {
   for (int64_t lane = turned; lane < s.lanes; ++lane)
     for (int64_t q = 0; q < s.count; ++q)
       s.tensor[q * s.step + lane * s.lane_stride] = s.vectors[q * s.vector_stride + lane];
-}
-
-template <typename T, int BYTES, int ACCS, int VECS, int ROWS>
-void enter_rows(Tiles<T>& tiles) {
-  if constexpr (ROWS >= 1) {
-    if constexpr (ROWS * VECS <= ACCS) {
-      tiles.tile[VECS][ROWS] = tile<T, BYTES, VECS, ROWS, false>;
-      tiles.tile_of_unit_stride[VECS][ROWS] = tile<T, BYTES, VECS, ROWS, true>;
-    }
-    enter_rows<T, BYTES, ACCS, VECS, ROWS - 1>(tiles);
-  }
-}
-
-// All tiles of vectors of BYTES whose sums fit into ACCS registers.
-template <typename T, int BYTES, int ACCS>
-Tiles<T> make_tiles() {
-  constexpr int LANES = BYTES / sizeof(T);
-  Tiles<T> tiles{};
-  tiles.lanes = LANES;
-  tiles.max_accs = ACCS;
-  tiles.pack = pack<T, LANES>;
-  tiles.unpack = unpack<T, LANES>;
-  enter_rows<T, BYTES, ACCS, 1, kMaxRows>(tiles);
-  enter_rows<T, BYTES, ACCS, 2, kMaxRows>(tiles);
-  enter_rows<T, BYTES, ACCS, 3, kMaxRows>(tiles);
-  enter_rows<T, BYTES, ACCS, 4, kMaxRows>(tiles);
-  return tiles;
 }
 
 }  // namespace
