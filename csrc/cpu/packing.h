@@ -33,8 +33,7 @@ class WeightPacking {
         grain_of(8 * blocks.size * g.taps() * tiles.lanes);  // costlier than a sum
     at::parallel_for(0, items, grain, [&](int64_t begin, int64_t end) {
       std::vector<T> turned(blocks.size * g.taps() * tiles.lanes);
-      for (int64_t i : Range{begin, end})
-        pack_block(i, vectors, turned.data());
+      for (int64_t i : Range{begin, end}) pack_block(i, vectors, turned.data());
     });
     return packed;
   }

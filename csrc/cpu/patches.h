@@ -15,8 +15,8 @@ constexpr int64_t kWindow = 16;  // numbers in a window
 // Patches that follow each other along a row, from patch (y, x) of an image on.
 struct PatchRow {
   int64_t n, y, x, count;
-  int64_t at;        // how many patches come before
-  bool below_last;   // right under the row before it
+  int64_t at;       // how many patches come before
+  bool below_last;  // right under the row before it
 };
 
 // The patches in reading order, through all images.
@@ -44,8 +44,8 @@ class PatchGrid {
 
  private:
   bool is_below(const PatchRow& last, const PatchRow& row) const {
-    return row.n == last.n && row.x == last.x && row.count == last.count &&
-           row.y == last.y + 1 && h.left_in_phase(row.y) < h.per_phase;
+    return row.n == last.n && row.x == last.x && row.count == last.count && row.y == last.y + 1 &&
+           h.left_in_phase(row.y) < h.per_phase;
   }
 
   int64_t images;
@@ -65,7 +65,7 @@ class Windows {
              tiles.lanes) {}
 
   // Elements of the four rows that are kept at a time.
-  int64_t rows_size() const { return 4 * 2 * half; }
+  int64_t buffer_size() const { return 4 * 2 * half; }
 
   // Number i of the window of patch p goes to windows[i*window_stride + p]. Up to a vector of what
   // follows the last patch is overwritten.
@@ -95,10 +95,10 @@ class Windows {
     }
     for (int64_t i : Range{0, inside.lo}) *place(i) = T(0);
     for (int64_t i : Range{inside.hi, 2 * row.count + 2}) *place(i) = T(0);
-    const T* from = source.at(row.n, channel) + y * source.h +
-                    grid.w.source(row.x, inside.lo) * source.w;
-    tiles.split_row({from, grid.w.distance * source.w, inside.size(), place(inside.lo),
-                     place(inside.lo + 1)});
+    const T* from =
+        source.at(row.n, channel) + y * source.h + grid.w.source(row.x, inside.lo) * source.w;
+    tiles.split_row(
+        {from, grid.w.distance * source.w, inside.size(), place(inside.lo), place(inside.lo + 1)});
   }
 
   const Tiles<T>& tiles;

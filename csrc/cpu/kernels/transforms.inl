@@ -28,8 +28,8 @@ void window_of_sources(const SourceArgs<T>& t) {
     Vector sources[4][4], window[4][4];
 #pragma GCC unroll 16
     for (int i = 0; i < 16; ++i)
-      sources[i / 4][i % 4] = *reinterpret_cast<const Vector*>(
-          t.rows[i / 4] + i % 2 * t.odd_columns + i % 4 / 2 + p);
+      sources[i / 4][i % 4] =
+          *reinterpret_cast<const Vector*>(t.rows[i / 4] + i % 2 * t.odd_columns + i % 4 / 2 + p);
     both_axes(sources, window, [](const Vector(&s)[4], Vector(&w)[4]) {
       w[0] = s[0] - s[2], w[1] = s[1] + s[2], w[2] = s[2] - s[1], w[3] = s[1] - s[3];
     });
@@ -103,8 +103,7 @@ void patch_of_window(const PatchArgs<T>& t) {
     Vector window[4][4], patch[2][2];
 #pragma GCC unroll 16
     for (int i = 0; i < 16; ++i)
-      window[i / 4][i % 4] =
-          *reinterpret_cast<const Vector*>(t.window + i * t.window_stride + p);
+      window[i / 4][i % 4] = *reinterpret_cast<const Vector*>(t.window + i * t.window_stride + p);
     both_axes(window, patch, [](const Vector(&w)[4], Vector(&d)[2]) {
       d[0] = w[0] + w[1] + w[2], d[1] = w[1] - w[2] - w[3];
     });
@@ -136,8 +135,8 @@ bool split_pairs(const SplitArgs<T>& s, int64_t pairs) {
 template <typename T, int LANES>
 void split_row(const SplitArgs<T>& s) {
   const int64_t pairs = s.count / 2;
-  const bool done = s.step == 1 && (split_pairs<T, LANES>(s, pairs) || split_pairs<T, 4>(s, pairs) ||
-                                    split_pairs<T, 2>(s, pairs));
+  const bool done = s.step == 1 && (split_pairs<T, LANES>(s, pairs) ||
+                                    split_pairs<T, 4>(s, pairs) || split_pairs<T, 2>(s, pairs));
   for (int64_t p = done ? pairs : 0; p < pairs; ++p) {
     s.first[p] = s.row[2 * p * s.step];
     s.second[p] = s.row[(2 * p + 1) * s.step];
