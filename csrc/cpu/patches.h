@@ -51,59 +51,83 @@ class PatchGrid {
   int64_t images;
 };
 
-// The rows of sources of one channel, with zeros for the padding, even columns apart from odd ones; and
-// the windows made of them.
+// The sources of a row of patches: four rows of pixels, of which those in the padding are null.
 template <typename T>
-class Windows {
+struct SourceRows {
+  const T* rows[4];  // at the first pixel inside the image, in channel 0
+  Range inside;      // of the 2*count + 2 pixels of a row
+  int64_t count, at;
+  bool below_last;
+};
+
+// The windows of sources. The rows of one channel are copied first, with zeros for the padding and with
+// even columns apart from odd ones.
+template <typename T>
+class SourceWindows {
  public:
-  Windows(const Tiles<T>& tiles, const PatchGrid& grid, const Images<const T>& source,
-          int64_t patches)
+  SourceWindows(const Tiles<T>& tiles, const PatchGrid& grid, const Images<const T>& source,
+                int64_t patches)
       : tiles(tiles),
         grid(grid),
         source(source),
+        step(grid.w.distance * source.w),
         half(Blocks::covering(grid.longest_row(patches) + 1, tiles.lanes).count * tiles.lanes +
              tiles.lanes) {}
 
-  // Elements of the four rows that are kept at a time.
+  // Elements that `make` needs at hand: four rows.
   int64_t buffer_size() const { return 4 * 2 * half; }
+
+  std::vector<SourceRows<T>> rows_of(const std::vector<PatchRow>& patch_rows) const {
+    std::vector<SourceRows<T>> found;
+    for (const PatchRow& row : patch_rows) {
+      const Range inside = grid.w.sources_inside(row.x, row.count);
+      SourceRows<T> next{{}, inside, row.count, row.at, row.below_last};
+      for (int64_t j : Range{0, 4}) {
+        const int64_t y = grid.h.source(row.y, j);
+        const bool padding = y < 0 || y >= grid.h.walk.S || inside.size() == 0;
+        next.rows[j] = padding ? nullptr
+                               : source.at(row.n, 0) + y * source.h +
+                                     grid.w.source(row.x, inside.lo) * source.w;
+      }
+      found.push_back(next);
+    }
+    return found;
+  }
 
   // Number i of the window of patch p goes to windows[i*window_stride + p]. Up to a vector of what
   // follows the last patch is overwritten.
-  void make(const std::vector<PatchRow>& rows, int64_t channel, T* windows, int64_t window_stride,
-            T* buffer) const {
+  void make(const std::vector<SourceRows<T>>& patch_rows, int64_t channel, T* windows,
+            int64_t window_stride, T* buffer) const {
     int64_t top = 0;
-    for (const PatchRow& row : rows) {
+    for (const SourceRows<T>& rows : patch_rows) {
+      SourceArgs<T> args{{}, half, windows + rows.at, window_stride, rows.count};
       // The two lower rows of the patches above are the two upper ones of these.
-      if (row.below_last) top += 2;
-      for (int64_t j : Range{row.below_last ? 2 : 0, 4})
-        load(row, j, channel, buffer + (top + j) % 4 * 2 * half);
-      SourceArgs<T> args{{}, half, windows + row.at, window_stride, row.count};
-      for (int64_t j : Range{0, 4}) args.rows[j] = buffer + (top + j) % 4 * 2 * half;
+      if (rows.below_last) top += 2;
+      for (int64_t j : Range{0, 4}) {
+        T* const row = buffer + (top + j) % 4 * 2 * half;
+        if (j >= 2 || !rows.below_last) load(rows, j, channel * source.c, row);
+        args.rows[j] = row;
+      }
       tiles.window_of_sources(args);
     }
   }
 
  private:
-  void load(const PatchRow& row, int64_t j, int64_t channel, T* to) const {
-    const int64_t y = grid.h.source(row.y, j);
-    const Range inside = grid.w.sources_inside(row.x, row.count);
+  void load(const SourceRows<T>& rows, int64_t j, int64_t channel_offset, T* to) const {
+    const int64_t size = 2 * rows.count + 2;
+    const Range inside = rows.rows[j] ? rows.inside : Range{size, size};
     const auto place = [&](int64_t i) { return to + i % 2 * half + i / 2; };
-    if (y < 0 || y >= grid.h.walk.S || inside.size() == 0) {
-      std::fill_n(place(0), row.count + 1, T(0));
-      std::fill_n(place(1), row.count + 1, T(0));
-      return;
-    }
     for (int64_t i : Range{0, inside.lo}) *place(i) = T(0);
-    for (int64_t i : Range{inside.hi, 2 * row.count + 2}) *place(i) = T(0);
-    const T* from =
-        source.at(row.n, channel) + y * source.h + grid.w.source(row.x, inside.lo) * source.w;
-    tiles.split_row(
-        {from, grid.w.distance * source.w, inside.size(), place(inside.lo), place(inside.lo + 1)});
+    for (int64_t i : Range{inside.hi, size}) *place(i) = T(0);
+    if (rows.rows[j])
+      tiles.split_row({rows.rows[j] + channel_offset, step, inside.size(), place(inside.lo),
+                       place(inside.lo + 1)});
   }
 
   const Tiles<T>& tiles;
   const PatchGrid& grid;
   const Images<const T>& source;
+  int64_t step;  // from pixel to pixel of a patch
   int64_t half;  // of a row: its even or its odd columns
 };
 

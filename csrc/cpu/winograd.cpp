@@ -154,7 +154,7 @@ class WinogradLoops {
 
   void run_item(const Item& item, Scratch scratch) const {
     T* const all_sums = scratch.sums;
-    const std::vector<PatchRow> rows = grid.rows(patches_of(item.panels));
+    const auto rows = sources.rows_of(grid.rows(patches_of(item.panels)));
     for (int64_t i : Range{0, blocking.channels.count}) {
       const Range channels = blocking.channels.at(i, g.C);
       for (int64_t c : channels)
@@ -253,7 +253,7 @@ class WinogradLoops {
   const Gather<T>& g;
   PatchGrid grid;
   Blocking<T> blocking;
-  Windows<T> sources;
+  SourceWindows<T> sources;
   WeightWindows<T> weight;
   at::Tensor packed;  // the weight's windows, unless each of them is for one item alone
 };

@@ -8,6 +8,17 @@ struct VectorOf {
   typedef T type __attribute__((vector_size(BYTES), aligned(sizeof(T)), may_alias));
 };
 
+// By value: the compiler cannot tell the sums in memory from the arguments.
+template <typename T, typename Vector, int VECS, int ROWS>
+inline void store_sums(const Vector (&acc)[ROWS][VECS], T* to, int64_t stride, bool fresh) {
+#pragma GCC unroll 28
+  for (int r = 0; r < ROWS; ++r) {
+    Vector* sums = reinterpret_cast<Vector*>(to + r * stride);
+#pragma GCC unroll 4
+    for (int v = 0; v < VECS; ++v) sums[v] = fresh ? acc[r][v] : sums[v] + acc[r][v];
+  }
+}
+
 template <typename T, int BYTES, int VECS, int ROWS, bool UNIT_STRIDE>
 void tile(const TileArgs<T>& t) {
   using Vector = typename VectorOf<T, BYTES>::type;
@@ -31,12 +42,7 @@ void tile(const TileArgs<T>& t) {
       for (int r = 0; r < ROWS; r += 4) a[r / 4] += t.a_step;
     }
   }
-#pragma GCC unroll 28
-  for (int r = 0; r < ROWS; ++r) {
-    Vector* sums = reinterpret_cast<Vector*>(t.acc + r * t.acc_stride);
-#pragma GCC unroll 4
-    for (int v = 0; v < VECS; ++v) sums[v] = t.fresh ? acc[r][v] : sums[v] + acc[r][v];
-  }
+  store_sums<T, Vector, VECS, ROWS>(acc, t.acc, t.acc_stride, t.fresh);
 }
 
 template <typename T>
