@@ -7,6 +7,8 @@
 #include <vector>
 
 #include "cpu/stretches.h"
+#include "cpu/weight_sums.h"
+#include "cpu/winograd.h"
 
 namespace convgrad::cpu {
 namespace {
@@ -29,11 +31,7 @@ class GradWeightLoops {
         input(images_of<T>(input)),
         grad_output(images_of<T>(grad_output)),
         grad_weight(images_of<T>(grad_weight)),
-        panels((shape.C_out_per_group() + tiles.lanes - 1) / tiles.lanes),
-        outs(Blocks::covering(panels, shape.C_in_per_group() <= 7 ? 4 : 2)),
-        tile_rows(Blocks::covering(shape.C_in_per_group(), tiles.max_rows(outs.size)).size),
-        parts(Blocks::covering(outs.count, outs_of_part())),
-        ins(input_blocks()),
+        layout(layout_of_sums()),
         stretches(shape, pixels_of_stretch(),
                   [this](const Blocks& columns, const Blocks& rows) {
                     return strip_bytes(columns, rows) <= kInputStripBytes;
@@ -42,32 +40,42 @@ class GradWeightLoops {
         chunks(Blocks::covering(std::max<int64_t>(1, stretches.count()), stretches_per_chunk())) {}
 
   void run() {
-    const int64_t items = item_count();
-    const int64_t size = items * item_size();
+    const int64_t items = layout.item_count();
+    const int64_t size = items * layout.item_size();
     const auto dtype = c10::CppTypeToScalarType<T>::value;
     at::Tensor sums = at::empty({chunks.count * size}, dtype);
     T* all = sums.template mutable_data_ptr<T>();
-    const int64_t work = item_size() * chunks.size * stretches.pixels();
+    const int64_t work = layout.item_size() * chunks.size * stretches.pixels();
     at::parallel_for(0, items * chunks.count, grain_of(work), [&](int64_t begin, int64_t end) {
       const at::Tensor scratch = at::empty({scratch_size()}, dtype);
       for (int64_t i : Range{begin, end})
         sum_item(i / chunks.count, i % chunks.count, scratch.mutable_data_ptr<T>(),
-                 all + (i % chunks.count) * size + i / chunks.count * item_size());
+                 all + (i % chunks.count) * size + i / chunks.count * layout.item_size());
     });
-    at::parallel_for(0, items, grain_of(8 * item_size() * chunks.count),
+    at::parallel_for(0, items, grain_of(8 * layout.item_size() * chunks.count),
                      [&](int64_t begin, int64_t end) {
                        for (int64_t i : Range{begin, end})
-                         store_item(i, all + i * item_size(), size);
+                         store_item(i, all + i * layout.item_size(), size);
                      });
   }
 
  private:
-  int64_t vector_size() const { return outs.size * tiles.lanes; }
-  int64_t block_size() const { return shape.taps() * ins.size * vector_size(); }
-  int64_t item_size() const { return parts.size * block_size(); }
-  int64_t item_count() const { return shape.groups * parts.count * ins.count; }
+  // Also sets `tile_rows`.
+  WeightSums<T> layout_of_sums() {
+    WeightSums<T> sums{
+        tiles, shape,       Blocks::covering(shape.C_out_per_group(), tiles.lanes).count, {}, {},
+        {},    shape.taps()};
+    sums.outs = Blocks::covering(sums.panels, shape.C_in_per_group() <= 7 ? 4 : 2);
+    tile_rows = Blocks::covering(shape.C_in_per_group(), tiles.max_rows(sums.outs.size)).size;
+    const int64_t wanted = items_of_channels(sums);
+    sums.parts = Blocks::covering(sums.outs.count, outs_of_part(sums, wanted));
+    sums.ins = input_blocks(sums, wanted);
+    return sums;
+  }
 
-  int64_t packed_size() const { return parts.size * stretches.pixels() * vector_size(); }
+  int64_t packed_size() const {
+    return layout.parts.size * stretches.pixels() * layout.vector_size();
+  }
   int64_t scratch_size() const {
     const int64_t strip = copied ? strip_bytes(stretches.columns, stretches.rows) / sizeof(T) : 0;
     return packed_size() + strip * stretches.images.size;
@@ -81,27 +89,27 @@ class GradWeightLoops {
     return tile_rows * std::gcd(step, kModulus) > kLines * kModulus;
   }
 
-  // A stretch of the input is fetched, and maybe copied, for all taps and all output channels of a
-  // part: the fewer taps, the more channels.
-  int64_t outs_of_part() const {
-    constexpr int64_t kProducts = 1152;  // of each pixel that is fetched
-    const int64_t lanes = std::min<int64_t>(512, kProducts / shape.taps());
-    const int64_t sharing = shape.groups * outs.count / items_of_channels();
-    return std::max<int64_t>(1, std::min(lanes / vector_size(), sharing));
-  }
-
   // How many items the channels have to make. Those of several chunks of pixels come cheaper, but
   // each chunk has sums of its own.
-  int64_t items_of_channels() const {
-    const int64_t bytes = shape.groups * outs.count * vector_size() * shape.C_in_per_group() *
-                          shape.taps() * static_cast<int64_t>(sizeof(T));
+  int64_t items_of_channels(const WeightSums<T>& sums) const {
+    const int64_t bytes = shape.groups * sums.outs.count * sums.vector_size() *
+                          shape.C_in_per_group() * shape.taps() * static_cast<int64_t>(sizeof(T));
     const int64_t pixels = shape.N * shape.output_pixels();
     const int64_t possible = std::min(kSumsBytes / bytes, pixels / kStretchPixels);
     return Blocks::covering(kWantedItems, std::max<int64_t>(1, possible)).count;
   }
 
+  // A stretch of the input is fetched, and maybe copied, for all taps and all output channels of a
+  // part: the fewer taps, the more channels.
+  int64_t outs_of_part(const WeightSums<T>& sums, int64_t wanted_items) const {
+    constexpr int64_t kProducts = 1152;  // of each pixel that is fetched
+    const int64_t lanes = std::min<int64_t>(512, kProducts / shape.taps());
+    const int64_t sharing = shape.groups * sums.outs.count / wanted_items;
+    return std::max<int64_t>(1, std::min(lanes / sums.vector_size(), sharing));
+  }
+
   int64_t pixels_of_stretch() const {
-    const int64_t fitting = kPackedBytes / (parts.size * vector_size() * sizeof(T));
+    const int64_t fitting = kPackedBytes / (layout.parts.size * layout.vector_size() * sizeof(T));
     return std::min(kStretchPixels, fitting);
   }
 
@@ -113,11 +121,12 @@ class GradWeightLoops {
 
   // Input channels in blocks of whole tiles whose sums fit, and in several blocks if that is what it
   // takes to have enough items.
-  Blocks input_blocks() const {
+  Blocks input_blocks(const WeightSums<T>& sums, int64_t wanted_items) const {
     const int64_t C = shape.C_in_per_group(), tile_count = (C + tile_rows - 1) / tile_rows;
-    const int64_t tile_bytes = parts.size * tile_rows * shape.taps() * vector_size() * sizeof(T);
+    const int64_t tile_bytes =
+        sums.parts.size * tile_rows * shape.taps() * sums.vector_size() * sizeof(T);
     const int64_t fitting = std::max<int64_t>(1, kSumsBytes / tile_bytes);
-    const int64_t wanted = Blocks::covering(items_of_channels(), shape.groups * parts.count).count;
+    const int64_t wanted = Blocks::covering(wanted_items, shape.groups * sums.parts.count).count;
     const int64_t per_block = std::min(fitting, (tile_count + wanted - 1) / wanted);
     const int64_t size = Blocks::covering(tile_count, per_block).size * tile_rows;
     return {(C + size - 1) / size, size};
@@ -125,23 +134,21 @@ class GradWeightLoops {
 
   // Where channels make too few items, the pixels are split too.
   int64_t stretches_per_chunk() const {
-    const int64_t wanted = (kWantedItems + item_count() - 1) / item_count();
+    const int64_t wanted = (kWantedItems + layout.item_count() - 1) / layout.item_count();
     return std::max<int64_t>(1, (stretches.count() + wanted - 1) / wanted);
   }
 
   void sum_item(int64_t item, int64_t chunk, T* packed, T* sums) const {
-    const int64_t group = item / ins.count / parts.count;
-    const Range blocks = parts.at(item / ins.count % parts.count, outs.count);
-    const Range channels = ins.at(item % ins.count, shape.C_in_per_group());
-    std::fill_n(sums, item_size(), T(0));
+    const auto [group, blocks, channels] = layout.item(item);
+    std::fill_n(sums, layout.item_size(), T(0));
     for (int64_t i : chunks.at(chunk, stretches.count())) {
       const Stretch<T> stretch = stretch_at(i);
       for (int64_t block : blocks)
-        pack_grad_output(group, outs.at(block, panels), stretch,
-                         packed + (block - blocks.lo) * stretches.pixels() * vector_size());
+        pack_grad_output(group, layout.outs.at(block, layout.panels), stretch,
+                         packed + (block - blocks.lo) * stretches.pixels() * layout.vector_size());
       for (int64_t c = channels.lo; c < channels.hi; c += tile_rows)
         add_tiles(group, {c, std::min(c + tile_rows, channels.hi)}, blocks, stretch, packed,
-                  sums + (c - channels.lo) * shape.taps() * vector_size());
+                  sums + (c - channels.lo) * shape.taps() * layout.vector_size());
     }
   }
 
@@ -216,63 +223,37 @@ class GradWeightLoops {
     }
     args.row_stride = stretch.layout.c, args.a_step = stretch.layout.right;
     args.b_step = tiles.lanes, args.panel_stride = stretches.pixels() * tiles.lanes;
-    args.acc_stride = shape.taps() * vector_size();
+    args.acc_stride = shape.taps() * layout.vector_size();
     for (int64_t block : blocks) {
-      args.b = packed + (block - blocks.lo) * stretches.pixels() * vector_size();
-      args.acc = sums + (block - blocks.lo) * block_size();
-      add_block(args, outs.at(block, panels).size(), channels.size(), stretch);
+      args.b = packed + (block - blocks.lo) * stretches.pixels() * layout.vector_size();
+      args.acc = sums + (block - blocks.lo) * layout.block_size();
+      add_block(args, layout.outs.at(block, layout.panels).size(), channels.size(), stretch);
     }
   }
 
   void add_block(TileArgs<T> args, int64_t vecs, int64_t rows, const Stretch<T>& stretch) const {
     const auto tile = (args.row_stride == 1 ? tiles.tile_of_unit_stride : tiles.tile)[vecs][rows];
-    for (int64_t tap = 0; tap < shape.taps(); ++tap, args.acc += vector_size()) {
+    for (int64_t tap = 0; tap < shape.taps(); ++tap, args.acc += layout.vector_size()) {
       const TapRuns& seen = stretch.taps[tap];
       args.runs = seen.runs.data(), args.run_count = seen.runs.size(), args.length = seen.length;
       if (!seen.runs.empty()) tile(args);
     }
   }
 
-  // Adds the chunks in their order and turns the sums into (c_out, c_in, k_h, k_w).
-  void store_item(int64_t item, T* sums, int64_t chunk_size) const {
-    for (int64_t chunk : Range{1, std::max<int64_t>(1, chunks.count)})
-      for (int64_t i : Range{0, item_size()}) sums[i] += sums[chunk * chunk_size + i];
-    const int64_t group = item / ins.count / parts.count;
-    const Range channels = ins.at(item % ins.count, shape.C_in_per_group());
-    for (int64_t block : parts.at(item / ins.count % parts.count, outs.count)) {
-      store_block(group, outs.at(block, panels), channels, sums);
-      sums += block_size();
-    }
-  }
-
-  void store_block(int64_t group, Range panel, Range channels, T* sums) const {
-    const int64_t C_out = shape.C_out_per_group();
-    for (int64_t v : Range{0, panel.size()}) {
-      const int64_t c_out = (panel.lo + v) * tiles.lanes;
-      T* vectors = sums + v * tiles.lanes;
-      T* to = grad_weight.at(group * C_out + c_out, channels.lo);
-      const int64_t lanes = std::min<int64_t>(tiles.lanes, C_out - c_out);
-      if (grad_weight.c == shape.taps() && grad_weight.h == shape.w.K && grad_weight.w == 1) {
-        tiles.unpack(
-            {vectors, vector_size(), to, 1, grad_weight.n, channels.size() * shape.taps(), lanes});
-        continue;
-      }
-      for (int64_t tap : Range{0, shape.taps()})
-        tiles.unpack({vectors + tap * vector_size(), shape.taps() * vector_size(),
-                      to + tap / shape.w.K * grad_weight.h + tap % shape.w.K * grad_weight.w,
-                      grad_weight.c, grad_weight.n, channels.size(), lanes});
-    }
+  void store_item(int64_t i, T* sums, int64_t chunk_size) const {
+    layout.add_chunks(sums, chunks.count, chunk_size);
+    const auto item = layout.item(i);
+    for (int64_t block : item.blocks)
+      layout.store_block(item, block, sums + (block - item.blocks.lo) * layout.block_size(),
+                         grad_weight);
   }
 
   const Tiles<T>& tiles;
   const ConvShape& shape;
   Images<const T> input, grad_output;
   Images<T> grad_weight;
-  int64_t panels;
-  Blocks outs;  // of panels, that a tile takes at once
   int64_t tile_rows;
-  Blocks parts;  // of outs: what one item computes
-  Blocks ins;    // of input channels
+  WeightSums<T> layout;
   Stretches stretches;
   bool copied;    // whether the tiles read copies of the input
   Blocks chunks;  // of stretches
@@ -283,6 +264,8 @@ class GradWeightLoops {
 template <typename T>
 void grad_weight(const Tiles<T>& tiles, const ConvShape& shape, const at::Tensor& input,
                  const at::Tensor& grad_output, at::Tensor& grad_weight) {
+  if (is_winograd(tiles, shape))
+    return grad_weight_winograd(tiles, shape, input, grad_output, grad_weight);
   GradWeightLoops<T>(tiles, shape, input, grad_output, grad_weight).run();
 }
 

@@ -22,8 +22,11 @@ struct PatchRow {
 // The patches in reading order, through all images.
 class PatchGrid {
  public:
-  template <typename T>
-  explicit PatchGrid(const Gather<T>& g) : h(g.h), w(g.w), images(g.N) {}
+  PatchGrid(const Walk& h, const Walk& w, int64_t images) : h(h), w(w), images(images) {}
+
+  static bool fits(const Walk& h, const Walk& w) {
+    return PatchAxis::fits(h) && PatchAxis::fits(w);
+  }
 
   int64_t count() const { return images * h.size() * w.size(); }
   int64_t longest_row(int64_t patches) const { return std::min(w.per_phase, patches); }

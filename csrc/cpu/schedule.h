@@ -5,7 +5,7 @@
 #include <cmath>
 #include <vector>
 
-#include "conv_geometry.h"
+#include "conv_shape.h"
 #include "cpu/tile.h"
 #include "cpu/views.h"
 

@@ -75,6 +75,24 @@ struct PatchArgs {
   int64_t count;
 };
 
+// What grad_weight needs is the same turned round: A y A^T of patches, and G^T m G of windows. A number of
+// either is a vector of output channels.
+template <typename T>
+struct GradArgs {
+  const T* rows[2];  // pixel by pixel
+  T* window;
+  int64_t window_stride;
+  int64_t count;  // patches, each window's number beside that of the last one
+};
+
+template <typename T>
+struct WeightArgs {
+  const T* window;
+  T* taps;         // in order; may begin where the window does
+  int64_t stride;  // from number to number of both
+  int64_t count;   // vectors of a number
+};
+
 // Every other number of a row to `first`, the others to `second`.
 template <typename T>
 struct SplitArgs {
@@ -101,6 +119,8 @@ struct Tiles {
   void (*window_of_sources)(const SourceArgs<T>&);
   void (*window_of_taps)(const TapArgs<T>&);
   void (*patch_of_window)(const PatchArgs<T>&);
+  void (*window_of_grad)(const GradArgs<T>&);
+  void (*taps_of_window)(const WeightArgs<T>&);
   void (*split_row)(const SplitArgs<T>&);
 
   int max_rows(int64_t vecs) const {

@@ -88,7 +88,7 @@ class WinogradLoops {
   WinogradLoops(const Tiles<T>& tiles, const Gather<T>& g)
       : tiles(tiles),
         g(g),
-        grid(g),
+        grid(g.h, g.w, g.N),
         blocking(tiles, g, grid.count()),
         sources(tiles, grid, g.source, blocking.patches_of_span()),
         weight(tiles, g) {
@@ -263,8 +263,8 @@ class WinogradLoops {
 // What both ways cost, in vectors of multiply-adds, as measured.
 template <typename T>
 bool is_winograd(const Tiles<T>& tiles, const Gather<T>& g) {
-  if (!PatchAxis::fits(g.h) || !PatchAxis::fits(g.w)) return false;
-  const int64_t vectors = Blocks::covering(PatchGrid(g).count(), tiles.lanes).count;
+  if (!PatchGrid::fits(g.h, g.w)) return false;
+  const int64_t vectors = Blocks::covering(PatchGrid(g.h, g.w, g.N).count(), tiles.lanes).count;
   const int64_t products = g.C * g.M;
   const int64_t windows = vectors * (kWindow * products + 150 * g.C + 80 * g.M) + 12 * products;
   const int64_t meetings = g.h.meetings() * g.w.meetings() * g.N;

@@ -1,16 +1,24 @@
-// A gathering pass under a 3x3 kernel of stride 1 with fewer multiplications: docs/winograd.md.
+// The passes under a 3x3 kernel of stride 1 with fewer multiplications: docs/winograd.md.
 #pragma once
+
+#include <ATen/core/Tensor.h>
 
 #include "cpu/schedule.h"
 #include "cpu/tile.h"
 
 namespace convgrad::cpu {
 
-// Whether `gather_winograd` can do this pass, and with less work than the loops over all taps.
+// Whether Winograd's loops can do this pass, and with less work than those over all taps.
 template <typename T>
 bool is_winograd(const Tiles<T>& tiles, const Gather<T>& g);
+template <typename T>
+bool is_winograd(const Tiles<T>& tiles, const ConvShape& shape);  // grad_weight
 
 template <typename T>
 void gather_winograd(const Tiles<T>& tiles, const Gather<T>& g);
+
+template <typename T>
+void grad_weight_winograd(const Tiles<T>& tiles, const ConvShape& shape, const at::Tensor& input,
+                          const at::Tensor& grad_output, at::Tensor& grad_weight);
 
 }  // namespace convgrad::cpu

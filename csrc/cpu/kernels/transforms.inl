@@ -115,6 +115,42 @@ void patch_of_window(const PatchArgs<T>& t) {
   }
 }
 
+template <typename T, int LANES>
+void window_of_grad(const GradArgs<T>& t) {
+  using Vector = typename VectorOf<T, LANES * sizeof(T)>::type;
+  for (int64_t at = 0; at < t.count * LANES; at += LANES) {
+    Vector patch[2][2], window[4][4];
+#pragma GCC unroll 4
+    for (int i = 0; i < 4; ++i)
+      patch[i / 2][i % 2] =
+          *reinterpret_cast<const Vector*>(t.rows[i / 2] + 2 * at + i % 2 * LANES);
+    both_axes(patch, window, [](const Vector(&y)[2], Vector(&w)[4]) {
+      w[0] = y[0], w[1] = y[0] + y[1], w[2] = y[0] - y[1], w[3] = -y[1];
+    });
+#pragma GCC unroll 16
+    for (int i = 0; i < 16; ++i)
+      *reinterpret_cast<Vector*>(t.window + i * t.window_stride + at) = window[i / 4][i % 4];
+  }
+}
+
+template <typename T, int LANES>
+void taps_of_window(const WeightArgs<T>& t) {
+  using Vector = typename VectorOf<T, LANES * sizeof(T)>::type;
+  for (int64_t at = 0; at < t.count * LANES; at += LANES) {
+    Vector window[4][4], taps[3][3];
+#pragma GCC unroll 16
+    for (int i = 0; i < 16; ++i)
+      window[i / 4][i % 4] = *reinterpret_cast<const Vector*>(t.window + i * t.stride + at);
+    both_axes(window, taps, [](const Vector(&w)[4], Vector(&g)[3]) {
+      const Vector sum = T(0.5) * (w[1] + w[2]);
+      g[0] = w[0] + sum, g[1] = T(0.5) * (w[1] - w[2]), g[2] = sum + w[3];
+    });
+#pragma GCC unroll 9
+    for (int i = 0; i < 9; ++i)
+      *reinterpret_cast<Vector*>(t.taps + i * t.stride + at) = taps[i / 3][i % 3];
+  }
+}
+
 // Splits so many pairs, the last vector reaching back over the one before it; false if they do not
 // fill one.
 template <typename T, int LANES>
@@ -149,6 +185,8 @@ void enter_transforms(Tiles<T>& tiles) {
   tiles.window_of_sources = window_of_sources<T, LANES>;
   tiles.window_of_taps = window_of_taps<T, LANES>;
   tiles.patch_of_window = patch_of_window<T, LANES>;
+  tiles.window_of_grad = window_of_grad<T, LANES>;
+  tiles.taps_of_window = taps_of_window<T, LANES>;
   tiles.split_row = split_row<T, LANES>;
 }
 
