@@ -77,8 +77,8 @@ class SourceWindows {
         half(Blocks::covering(grid.longest_row(patches) + 1, tiles.lanes).count * tiles.lanes +
              tiles.lanes) {}
 
-  // Elements that `make` needs at hand: four rows.
-  int64_t buffer_size() const { return 4 * 2 * half; }
+  // Elements that `make` needs at hand: four rows, and one of zeros.
+  int64_t buffer_size() const { return 5 * 2 * half; }
 
   std::vector<SourceRows<T>> rows_of(const std::vector<PatchRow>& patch_rows) const {
     std::vector<SourceRows<T>> found;
@@ -101,30 +101,30 @@ class SourceWindows {
   // follows the last patch is overwritten.
   void make(const std::vector<SourceRows<T>>& patch_rows, int64_t channel, T* windows,
             int64_t window_stride, T* buffer) const {
-    int64_t top = 0;
+    T* const zeros = buffer + 4 * 2 * half;
+    std::fill_n(zeros, 2 * half, T(0));
+    uint64_t top = 0;
     for (const SourceRows<T>& rows : patch_rows) {
       SourceArgs<T> args{{}, half, windows + rows.at, window_stride, rows.count};
       // The two lower rows of the patches above are the two upper ones of these.
       if (rows.below_last) top += 2;
-      for (int64_t j : Range{0, 4}) {
+      for (uint64_t j = 0; j < 4; ++j) {
         T* const row = buffer + (top + j) % 4 * 2 * half;
-        if (j >= 2 || !rows.below_last) load(rows, j, channel * source.c, row);
-        args.rows[j] = row;
+        args.rows[j] = rows.rows[j] ? row : zeros;
+        const bool there = rows.below_last && j < 2;
+        if (rows.rows[j] && !there) load(rows, rows.rows[j] + channel * source.c, row);
       }
       tiles.window_of_sources(args);
     }
   }
 
  private:
-  void load(const SourceRows<T>& rows, int64_t j, int64_t channel_offset, T* to) const {
-    const int64_t size = 2 * rows.count + 2;
-    const Range inside = rows.rows[j] ? rows.inside : Range{size, size};
-    const auto place = [&](int64_t i) { return to + i % 2 * half + i / 2; };
-    for (int64_t i : Range{0, inside.lo}) *place(i) = T(0);
-    for (int64_t i : Range{inside.hi, size}) *place(i) = T(0);
-    if (rows.rows[j])
-      tiles.split_row({rows.rows[j] + channel_offset, step, inside.size(), place(inside.lo),
-                       place(inside.lo + 1)});
+  void load(const SourceRows<T>& rows, const T* from, T* to) const {
+    const auto place = [&](uint64_t i) { return to + i % 2 * half + i / 2; };
+    for (int64_t i : Range{0, rows.inside.lo}) *place(i) = T(0);
+    for (int64_t i : Range{rows.inside.hi, 2 * rows.count + 2}) *place(i) = T(0);
+    tiles.split_row(
+        {from, step, rows.inside.size(), place(rows.inside.lo), place(rows.inside.lo + 1)});
   }
 
   const Tiles<T>& tiles;

@@ -13,8 +13,8 @@ namespace {
 
 constexpr int64_t kVecs = 3;                  // of patches in a tile
 constexpr int64_t kWindowsBytes = 448 << 10;  // a thread's windows of sources, of all channels
-constexpr int64_t kBlockBytes = 256 << 10;    // or of a block of them, if all are too many:
-constexpr int64_t kSumsBytes = 512 << 10;     // then the sums wait for the next block
+constexpr int64_t kBlockBytes = 100 << 10;    // or of a block of them, if all are too many:
+constexpr int64_t kSumsBytes = 800 << 10;     // then the sums wait for the next block
 constexpr int64_t kWantedItems = 16;          // whatever the number of threads
 
 // Sums are added to a second one after so many products. The transforms add to the error, about as much
