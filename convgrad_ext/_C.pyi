@@ -25,6 +25,31 @@ class Axis:
         """The half-open range of taps of output o that lie inside the image."""
     def meetings_of_input(self, i: int) -> list[tuple[int, int]]:
         """Every (tap, output) that reaches input i."""
+    def patches_of_outputs(self) -> PatchAxis | None:
+        """The outputs in pairs, for Winograd; None unless stride is 1 and taps are three."""
+    def patches_of_phase(self, first: int) -> PatchAxis | None:
+        """The inputs of the phase of input `first` in pairs; None unless their taps are three."""
+
+class PatchAxis:
+    """Destination pixels of an axis in pairs, its patches, and the four sources of each."""
+
+    def __len__(self) -> int: ...
+    def left_in_phase(self, p: int) -> int:
+        """How many patches, this one included, follow each other in memory order."""
+    def pixel(self, p: int, i: int) -> int:
+        """Pixel i of patch p, 0 or 1; it may lie beyond the image."""
+    def source(self, p: int, j: int) -> int:
+        """Source j of patch p, 0 to 3; it may lie in the padding."""
+    def sources_inside(self, p: int, patches: int) -> tuple[int, int]:
+        """Which of the 2*patches + 2 sources from patch p on lie inside the image."""
+    def pixels_inside(self, p: int, patches: int) -> int:
+        """How many of the 2*patches pixels from patch p on lie inside the image."""
+    @property
+    def pixel_step(self) -> int:
+        """From one pixel of a patch to the other."""
+    @property
+    def taps_are_reversed(self) -> bool:
+        """Whether pixel i meets source i + k at the k-th tap from the last on."""
 
 class KernelDescription(TypedDict):
     name: str

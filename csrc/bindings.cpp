@@ -38,6 +38,10 @@ Axis checked_axis(int64_t I, int64_t K, int64_t stride, std::pair<int64_t, int64
   return Axis(I, K, stride, lo, hi, dilation);
 }
 
+std::optional<PatchAxis> checked_patches(const Walk& walk) {
+  return PatchAxis::fits(walk) ? std::optional(PatchAxis(walk)) : std::nullopt;
+}
+
 std::pair<int64_t, int64_t> checked_same_padding(int64_t I, int64_t K, int64_t stride,
                                                  int64_t dilation) {
   TORCH_CHECK(stride > 0, "non-positive stride is not supported");
@@ -101,6 +105,27 @@ py::list describe_kernels() {
 PYBIND11_MODULE(_C, m) {
   m.doc() = "Geometry, second references and kernel registry of convgrad_ext.";
 
+  py::class_<PatchAxis>(m, "PatchAxis")
+      .def("__len__", &PatchAxis::size)
+      .def("left_in_phase", &PatchAxis::left_in_phase, py::arg("p"))
+      .def(
+          "pixel",
+          [](const PatchAxis& axis, int64_t p, int64_t i) {
+            return axis.walk.pixel(axis.destination(p, i));
+          },
+          py::arg("p"), py::arg("i"))
+      .def("source", &PatchAxis::source, py::arg("p"), py::arg("j"))
+      .def(
+          "sources_inside",
+          [](const PatchAxis& axis, int64_t p, int64_t patches) {
+            return as_pair(axis.sources_inside(p, patches));
+          },
+          py::arg("p"), py::arg("patches"))
+      .def("pixels_inside", &PatchAxis::pixels_inside, py::arg("p"), py::arg("patches"))
+      .def_property_readonly("pixel_step", &PatchAxis::pixel_step)
+      .def_property_readonly("taps_are_reversed",
+                             [](const PatchAxis& axis) { return axis.nearest_tap() > 0; });
+
   py::class_<Axis>(m, "Axis")
       .def(py::init(&checked_axis), py::arg("input_extent"), py::arg("kernel_size"),
            py::arg("stride") = 1, py::arg("padding") = std::pair<int64_t, int64_t>{0, 0},
@@ -112,7 +137,16 @@ PYBIND11_MODULE(_C, m) {
       .def(
           "taps_of_output",
           [](const Axis& axis, int64_t o) { return as_pair(axis.taps_of_output(o)); }, py::arg("o"))
-      .def("meetings_of_input", &meetings_of_input, py::arg("i"));
+      .def("meetings_of_input", &meetings_of_input, py::arg("i"))
+      .def("patches_of_outputs", [](const Axis& axis) { return checked_patches(axis.outputs()); })
+      .def(
+          "patches_of_phase",
+          [](const Axis& axis, int64_t first) {
+            TORCH_CHECK_VALUE(0 <= first && first < axis.phases(), "first must be in [0, ",
+                              axis.phases(), "), but got ", first);
+            return checked_patches(axis.inputs_of_phase(first));
+          },
+          py::arg("first"));
 
   m.def("same_padding", &checked_same_padding, py::arg("input_extent"), py::arg("kernel_size"),
         py::arg("stride"), py::arg("dilation"));

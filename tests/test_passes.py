@@ -241,6 +241,15 @@ LARGE = [
     Case("strided", "phases", N=4, channels=(20, 28), image=(40, 41), padding=1, stride=2),
     Case("grouped", "few channels a group", N=4, channels=(30, 45), image=(40, 41), groups=3),
     Case("first", "grad_weight's pixels in chunks", channels=(3, 16), image=(180, 181), padding=1),
+    Case("winograd", "patches", channels=(36, 40), image=(34, 35), kernel=(3, 3), padding=1),
+    Case(
+        "winograd_large",
+        "one item has all patches",
+        N=1,
+        channels=(300, 420),
+        image=(10, 11),
+        kernel=(3, 3),
+    ),
     Case("1x1", "lanes along pixels", N=4, channels=(64, 80), image=(28, 27), kernel=(1, 1)),
 ]
 

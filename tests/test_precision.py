@@ -27,12 +27,15 @@ DRAWS = {
 LONG_GRAD_WEIGHT = [
     Case("large_image", "one image alone", N=1, channels=(2, 4), image=(1002, 1002), kernel=(3, 3)),
     Case("many_images", "a batch", N=400, channels=(6, 12), image=(50, 50), kernel=(1, 1)),
+    Case("winograd", "sums over patches", N=250, channels=(24, 32), image=(66, 66), kernel=(3, 3)),
     Case("short_rows", "rows of 5", N=2000, channels=(3, 8), image=(100, 7), kernel=(1, 3)),
 ]
-# C_in * K_h * K_w is 10^5, and so is C_out * K_h * K_w where the pass is grad_input.
+# C_in * K_h * K_w is 10^5 in all but one, and so is C_out * K_h * K_w where the pass is grad_input.
 LONG_GATHER = [
     Case("channels", "a matrix product", N=1, channels=(100000, 16), image=(8, 8), kernel=(1, 1)),
     Case("3x3", "channels and taps", N=1, channels=(11112, 16), image=(10, 10), kernel=(3, 3)),
+    Case("layer", "patches, 256 channels", channels=(256, 64), image=(18, 18), kernel=(3, 3)),
+    Case("winograd", "over channels", N=4, channels=(11112, 32), image=(18, 18), kernel=(3, 3)),
     Case("7x7", "more taps than rows", N=1, channels=(2048, 16), image=(14, 14), kernel=(7, 7)),
     Case("taps", "a tap a pixel", N=1, channels=(4, 16), image=(166, 166), kernel=(160, 160)),
 ]
@@ -97,7 +100,7 @@ LONG = [
             grad_input,
             case,
             id=f"grad_input-{case}",
-            marks=[SHORTER_CHAINS] if case.kernel == (3, 3) else [],
+            marks=[SHORTER_CHAINS] if case.name == "3x3" else [],
         )
         for case in LONG_GATHER
     ),
