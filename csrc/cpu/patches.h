@@ -43,6 +43,14 @@ class PatchGrid {
     return found;
   }
 
+  // What it takes to make the windows of one channel, in vectors of multiply-adds, as measured: rows
+  // are copied, and number by number if their pixels lie apart.
+  int64_t cost_of_windows(int64_t lanes) const {
+    const int64_t rows = images * h.size() * w.phases;
+    const int64_t vectors = Blocks::covering(w.per_phase, lanes).count;
+    return rows * (60 + 100 * vectors + (w.distance > 1 ? 8 * w.per_phase : 0));
+  }
+
   const PatchAxis h, w;
 
  private:

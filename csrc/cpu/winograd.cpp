@@ -260,15 +260,18 @@ class WinogradLoops {
 
 }  // namespace
 
-// What both ways cost, in vectors of multiply-adds, as measured.
+// Both ways are counted in vectors of multiply-adds, those around the products as measured.
 template <typename T>
 bool is_winograd(const Tiles<T>& tiles, const Gather<T>& g) {
+  constexpr int64_t kPacking = 12, kResults = 80;
   if (!PatchGrid::fits(g.h, g.w)) return false;
-  const int64_t vectors = Blocks::covering(PatchGrid(g.h, g.w, g.N).count(), tiles.lanes).count;
+  const PatchGrid grid(g.h, g.w, g.N);
+  const int64_t vectors = Blocks::covering(grid.count(), tiles.lanes).count;
   const int64_t products = g.C * g.M;
-  const int64_t windows = vectors * (kWindow * products + 150 * g.C + 80 * g.M) + 12 * products;
+  const int64_t windows = (vectors * kWindow + kPacking) * products +
+                          grid.cost_of_windows(tiles.lanes) * g.C + vectors * kResults * g.M;
   const int64_t meetings = g.h.meetings() * g.w.meetings() * g.N;
-  const int64_t direct = (meetings / tiles.lanes + 9) * products;
+  const int64_t direct = (meetings / tiles.lanes + kPacking) * products;
   return 10 * windows < 9 * direct;
 }
 

@@ -232,15 +232,17 @@ class WinogradWeightLoops {
 
 }  // namespace
 
-// What both ways cost, in vectors of multiply-adds, as measured.
+// Both ways are counted in vectors of multiply-adds, those around the products as measured.
 template <typename T>
 bool is_winograd(const Tiles<T>& tiles, const ConvShape& shape) {
+  constexpr int64_t kGrads = 110;
   const Walk h = shape.h.outputs(), w = shape.w.outputs();
   if (!PatchGrid::fits(h, w)) return false;
-  const int64_t C_in = shape.C_in_per_group(), C_out = shape.C_out_per_group();
-  const int64_t patches = PatchGrid(h, w, shape.N).count();
-  const int64_t vectors = Blocks::covering(C_out, tiles.lanes).count;
-  const int64_t windows = patches * (kWindow * C_in * vectors + 110 * vectors + 9 * C_in);
+  const PatchGrid grid(h, w, shape.N);
+  const int64_t C_in = shape.C_in_per_group();
+  const int64_t vectors = Blocks::covering(shape.C_out_per_group(), tiles.lanes).count;
+  const int64_t windows =
+      grid.count() * (kWindow * C_in + kGrads) * vectors + grid.cost_of_windows(tiles.lanes) * C_in;
   const int64_t direct = h.meetings() * w.meetings() * shape.N * C_in * vectors;
   return 10 * windows < 9 * direct;
 }
