@@ -17,6 +17,10 @@ constexpr int64_t kSumsBytes = 448 << 10;     // for further chunks of patches
 constexpr int64_t kMostPatches = 128;         // that share a sum in registers
 constexpr int64_t kWantedItems = 8;           // whatever the number of threads
 
+// Of either side, that an item computes: sums of half a MiB.
+template <typename T>
+constexpr int64_t kChannels = sizeof(T) > 4 ? 64 : 96;
+
 // Sixteen products of matrices, one for each number of a window: the rows of a tile are input channels,
 // its lanes output channels, and the sum goes over the patches.
 template <typename T>
@@ -78,9 +82,6 @@ class WinogradWeightLoops {
 
   static constexpr at::ScalarType dtype() { return c10::CppTypeToScalarType<T>::value; }
 
-  // Of either side, that an item computes: sums of half a MiB.
-  static constexpr int64_t kChannels = sizeof(T) > 4 ? 64 : 96;
-
   using Item = typename WeightSums<T>::Item;
 
   // What a thread has at hand.
@@ -96,10 +97,10 @@ class WinogradWeightLoops {
                        {},     {},    {},
                        kWindow};
     sums.outs = Blocks::covering(sums.panels, kVecs);
-    const int64_t outs = std::max<int64_t>(1, kChannels / sums.vector_size());
+    const int64_t outs = std::max<int64_t>(1, kChannels<T> / sums.vector_size());
     sums.parts = Blocks::covering(sums.outs.count, outs);
     const int64_t tile_count = Blocks::covering(C_in, tile_rows).count;
-    const int64_t some = std::max<int64_t>(1, kChannels / tile_rows);
+    const int64_t some = std::max<int64_t>(1, kChannels<T> / tile_rows);
     const int64_t size = Blocks::covering(tile_count, some).size * tile_rows;
     sums.ins = {Blocks::covering(C_in, size).count, size};
     return sums;
@@ -232,19 +233,22 @@ class WinogradWeightLoops {
 
 }  // namespace
 
-// Both ways are counted in vectors of multiply-adds, those around the products as measured.
+// Both ways are counted in vectors of multiply-adds, in numbers that were measured. Each block of
+// channels on one side makes the windows of the other side anew.
 template <typename T>
 bool is_winograd(const Tiles<T>& tiles, const ConvShape& shape) {
-  constexpr int64_t kGrads = 110;
+  constexpr int64_t kProducts = 19;
   const Walk h = shape.h.outputs(), w = shape.w.outputs();
   if (!PatchGrid::fits(h, w)) return false;
   const PatchGrid grid(h, w, shape.N);
-  const int64_t C_in = shape.C_in_per_group();
-  const int64_t vectors = Blocks::covering(shape.C_out_per_group(), tiles.lanes).count;
+  const int64_t C_in = shape.C_in_per_group(), C_out = shape.C_out_per_group();
+  const int64_t vectors = Blocks::covering(C_out, tiles.lanes).count;
+  const int64_t grads = grid.w.distance > 1 ? 250 : 110;
   const int64_t windows =
-      grid.count() * (kWindow * C_in + kGrads) * vectors + grid.cost_of_windows(tiles.lanes) * C_in;
-  const int64_t direct = h.meetings() * w.meetings() * shape.N * C_in * vectors;
-  return 10 * windows < 9 * direct;
+      grid.count() * vectors *
+          (kProducts * C_in + grads * Blocks::covering(C_in, kChannels<T>).count) +
+      grid.cost_of_windows(tiles.lanes) * C_in * Blocks::covering(C_out, kChannels<T>).count;
+  return windows < h.meetings() * w.meetings() * shape.N * C_in * vectors;
 }
 
 template <typename T>
