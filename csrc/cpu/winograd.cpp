@@ -264,11 +264,11 @@ class WinogradLoops {
 // run at five sixths of the speed of longer sums, and packing and storing cost about as many.
 template <typename T>
 bool is_winograd(const Tiles<T>& tiles, const Gather<T>& g) {
-  constexpr int64_t kProducts = 19, kPacking = 12, kPatches = 80, kPixels = 20;
+  constexpr int64_t kProducts = 19, kWindows = 24, kPacking = 12, kPatches = 80, kPixels = 20;
   if (!PatchGrid::fits(g.h, g.w)) return false;
   const PatchGrid grid(g.h, g.w, g.N);
   const int64_t patches = Blocks::covering(grid.count(), tiles.lanes).count;
-  const int64_t windows = (patches * kProducts + kPacking) * g.C * g.M +
+  const int64_t windows = (patches * kProducts + kWindows) * g.C * g.M +
                           grid.cost_of_windows(tiles.lanes) * g.C + patches * kPatches * g.M;
   const int64_t meetings = g.h.meetings() * g.w.meetings() * g.N / tiles.lanes;
   const int64_t pixels = g.h.D * g.w.D * g.N / tiles.lanes;
