@@ -10,7 +10,7 @@ namespace convgrad::cpu {
 namespace {
 
 constexpr int64_t kVecs = 2;                // of pixels in a tile
-constexpr int64_t kStripBytes = 768 << 10;  // of the source, copied at a time
+constexpr int64_t kStripBytes = 512 << 10;  // of the source, copied at a time
 constexpr int64_t kWantedItems = 8;         // whatever the number of threads
 
 // Pixels x of a destination row that follow each other in a strip from `at` on.
@@ -18,6 +18,13 @@ struct Segment {
   int64_t n, y;
   Range xs;
   int64_t at;
+};
+
+// Pixels of the source, and how many of a segment's pixels come before them.
+template <typename T>
+struct Source {
+  const T* from;
+  int64_t before, count;
 };
 
 // The destination's pixels in reading order, through all images. Images without a gap between their
@@ -50,23 +57,15 @@ class PixelRows {
     return found;
   }
 
-  // The source's pixels of one channel; zero where they lie in the padding.
-  void copy_in(const Segment& s, int64_t channel, T* to) const {
+  // What a segment reads of channel 0; nothing where it lies in the padding.
+  Source<T> source(const Segment& s) const {
     const Range xs = Range::within(std::max(s.xs.lo, seen_w.lo), seen_w.hi, s.xs.hi);
-    const bool outside = s.y < seen_h.lo || s.y >= seen_h.hi || xs.size() == 0;
-    if (outside || xs.size() < s.xs.size()) std::fill_n(to, s.xs.size(), T(0));
-    if (outside) return;
-    const T* from = g.source.at(s.n, channel) + g.h.source(s.y, 0) * g.source.h +
-                    g.w.source(xs.lo, 0) * g.source.w;
-    const int64_t step = g.w.step * g.source.w;
-    to += xs.lo - s.xs.lo;
-    if (step == 1)
-      std::memcpy(to, from, xs.size() * sizeof(T));
-    else if (step == 2)  // known to the compiler, it becomes shuffles
-      for (int64_t j = 0; j < xs.size(); ++j) to[j] = from[j * 2];
-    else
-      for (int64_t j = 0; j < xs.size(); ++j) to[j] = from[j * step];
+    if (s.y < seen_h.lo || s.y >= seen_h.hi || xs.size() == 0) return {nullptr, 0, 0};
+    return {
+        g.source.at(s.n, 0) + g.h.source(s.y, 0) * g.source.h + g.w.source(xs.lo, 0) * g.source.w,
+        xs.lo - s.xs.lo, xs.size()};
   }
+  int64_t source_step() const { return g.w.step * g.source.w; }
 
   // Whether the pixels of a segment follow each other in the destination.
   bool is_gapless() const { return g.w.pixel_step * g.destination.w == 1; }
@@ -165,7 +164,7 @@ class PointwiseLoops {
     for (int64_t panel : mine)
       segments.push_back(
           pixels.segments(Range::within(panel * width, (panel + 1) * width, pixels.count())));
-    fill_strip(segments, group * g.C, strip);
+    fill_strip(copies_of(segments), group * g.C, strip);
     T* sums = strip + panels.size * width * g.C;
     for (int64_t block : blocks)
       for (int64_t panel : Range{0, mine.size()})
@@ -192,17 +191,74 @@ class PointwiseLoops {
     }
   }
 
-  // Panel by panel, each channel's pixels in vectors.
-  void fill_strip(const std::vector<std::vector<Segment>>& segments, int64_t channel,
-                  T* strip) const {
+  // What a strip takes of channel 0: whole panels that follow each other in the image, or some pixels of
+  // one panel. Without `from`, zeros.
+  struct Copy {
+    const T* from;
+    int64_t to, panels, count;
+  };
+
+  std::vector<Copy> copies_of(const std::vector<std::vector<Segment>>& segments) const {
+    std::vector<Copy> copies;
+    int64_t to = 0;
     for (const std::vector<Segment>& panel : segments) {
-      const int64_t pixel_count = panel.back().at + panel.back().xs.size();
-      for (int64_t c : Range{0, g.C}) {
-        for (const Segment& s : panel) pixels.copy_in(s, channel + c, strip + s.at);
-        std::fill(strip + pixel_count, strip + width, T(0));
-        strip += width;
-      }
+      for (const Segment& s : panel) add_copies(s, to, copies);
+      const int64_t end = panel.back().at + panel.back().xs.size();
+      if (end < width) copies.push_back({nullptr, to + end, 0, width - end});
+      to += g.C * width;
     }
+    return copies;
+  }
+
+  void add_copies(const Segment& s, int64_t panel, std::vector<Copy>& copies) const {
+    const Source<T> source = pixels.source(s);
+    const int64_t to = panel + s.at, after = source.before + source.count;
+    if (source.count == width && pixels.source_step() == 1) {
+      const bool follows = !copies.empty() && copies.back().panels > 0 &&
+                           copies.back().from + copies.back().panels * width == source.from;
+      if (follows)
+        ++copies.back().panels;
+      else
+        copies.push_back({source.from, to, 1, 0});
+      return;
+    }
+    if (source.before > 0) copies.push_back({nullptr, to, 0, source.before});
+    if (source.count > 0) copies.push_back({source.from, to + source.before, 0, source.count});
+    if (after < s.xs.size()) copies.push_back({nullptr, to + after, 0, s.xs.size() - after});
+  }
+
+  // Panel by panel, each channel's pixels in vectors; but read channel by channel, as they lie.
+  void fill_strip(const std::vector<Copy>& copies, int64_t channel, T* strip) const {
+    for (int64_t c : Range{0, g.C})
+      for (const Copy& copy : copies) {
+        T* to = strip + copy.to + c * width;
+        if (!copy.from)
+          std::fill_n(to, copy.count, T(0));
+        else if (copy.panels > 0)
+          copy_panels(copy, copy.from + (channel + c) * g.source.c, to);
+        else
+          copy_pixels(copy.from + (channel + c) * g.source.c, copy.count, to);
+      }
+  }
+
+  // Channels lie pages apart: the processor would not fetch the next ones ahead by itself.
+  void copy_panels(const Copy& copy, const T* from, T* to) const {
+    constexpr int64_t kChannelsAhead = 4, kLine = 64 / sizeof(T);
+    for (int64_t at = 0; at < copy.panels * width; at += kLine)
+      __builtin_prefetch(from + kChannelsAhead * g.source.c + at);
+    const int64_t L = tiles.lanes;
+    for (int64_t v : Range{0, kVecs})
+      tiles.pack({to + v * L, g.C * width, const_cast<T*>(from) + v * L, width, 1, copy.panels, L});
+  }
+
+  void copy_pixels(const T* from, int64_t count, T* to) const {
+    const int64_t step = pixels.source_step();
+    if (step == 1)
+      std::memcpy(to, from, count * sizeof(T));
+    else if (step == 2)  // known to the compiler, it becomes shuffles
+      for (int64_t j = 0; j < count; ++j) to[j] = from[j * 2];
+    else
+      for (int64_t j = 0; j < count; ++j) to[j] = from[j * step];
   }
 
   struct Extent {
