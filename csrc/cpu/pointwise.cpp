@@ -123,16 +123,16 @@ class PointwiseLoops {
     const int64_t items = g.groups * panels.count * parts.count;
     const int64_t work = panels.size * width * g.C * parts.size * row_blocks.size;
     at::parallel_for(0, items, grain_of(work), [&](int64_t begin, int64_t end) {
-      const int64_t size = width * (panels.size * g.C + row_blocks.size);
+      const int64_t size = panels.size * panel_size() + row_blocks.size * width;
       const at::Tensor scratch = at::empty({size}, c10::CppTypeToScalarType<T>::value);
-      for (int64_t i : Range{begin, end})
-        run_item(i / parts.count / panels.count, i / parts.count % panels.count,
-                 parts.at(i % parts.count, row_blocks.count), scratch.mutable_data_ptr<T>());
+      run_items({begin, end}, scratch.mutable_data_ptr<T>());
     });
   }
 
  private:
   int64_t block_size() const { return g.C * row_width; }
+  // A channel more: at a multiple of a page, panels would meet in one set of the cache.
+  int64_t panel_size() const { return (g.C + 1) * width; }
 
   int64_t blocks_of_part() const {
     return Blocks::covering(row_blocks.count * g.groups * panels.count, kWantedItems).count;
@@ -158,17 +158,42 @@ class PointwiseLoops {
     return result;
   }
 
-  void run_item(int64_t group, int64_t panel_block, Range blocks, T* strip) const {
-    const Range mine = panels.at(panel_block, panel_count());
-    std::vector<std::vector<Segment>> segments;  // of each panel
-    for (int64_t panel : mine)
+  using Segments = std::vector<std::vector<Segment>>;  // of each panel
+
+  // The panels of a group that items copy are numbered through all groups; `parts` items share them.
+  Segments segments_of(int64_t strip_index) const {
+    Segments segments;
+    for (int64_t panel : panels.at(strip_index % panels.count, panel_count()))
       segments.push_back(
           pixels.segments(Range::within(panel * width, (panel + 1) * width, pixels.count())));
-    fill_strip(copies_of(segments), group * g.C, strip);
-    T* sums = strip + panels.size * width * g.C;
-    for (int64_t block : blocks)
-      for (int64_t panel : Range{0, mine.size()})
-        run_tile(group, block, segments[panel], strip + panel * width * g.C, sums);
+    return segments;
+  }
+
+  void run_items(Range items, T* strip) const {
+    for (int64_t first = items.lo; first < items.hi;) {
+      const int64_t index = first / parts.count, group = index / panels.count;
+      const int64_t end = std::min(items.hi, (index + 1) * parts.count);
+      const Segments segments = segments_of(index);
+      fill_strip(copies_of(segments), group * g.C, strip);
+      const bool more = end < items.hi && (index + 1) / panels.count == group;
+      const auto next = more ? copies_of(segments_of(index + 1)) : std::vector<Copy>();
+      const Range blocks{parts.at(first % parts.count, row_blocks.count).lo,
+                         parts.at((end - 1) % parts.count, row_blocks.count).hi};
+      for (int64_t block : blocks) {
+        run_block(group, block, segments, strip);
+        fetch(next, group * g.C,
+              Blocks::covering(g.C, share(g.C, blocks.size())).at(block - blocks.lo, g.C));
+      }
+      first = end;
+    }
+  }
+
+  static int64_t share(int64_t extent, int64_t count) { return (extent + count - 1) / count; }
+
+  void run_block(int64_t group, int64_t block, const Segments& segments, T* strip) const {
+    T* sums = strip + panels.size * panel_size();
+    for (size_t panel = 0; panel < segments.size(); ++panel)
+      run_tile(group, block, segments[panel], strip + panel * panel_size(), sums);
   }
 
   int64_t panel_count() const { return Blocks::covering(pixels.count(), width).count; }
@@ -198,14 +223,14 @@ class PointwiseLoops {
     int64_t to, panels, count;
   };
 
-  std::vector<Copy> copies_of(const std::vector<std::vector<Segment>>& segments) const {
+  std::vector<Copy> copies_of(const Segments& segments) const {
     std::vector<Copy> copies;
     int64_t to = 0;
     for (const std::vector<Segment>& panel : segments) {
       for (const Segment& s : panel) add_copies(s, to, copies);
       const int64_t end = panel.back().at + panel.back().xs.size();
       if (end < width) copies.push_back({nullptr, to + end, 0, width - end});
-      to += g.C * width;
+      to += panel_size();
     }
     return copies;
   }
@@ -241,14 +266,24 @@ class PointwiseLoops {
       }
   }
 
-  // Channels lie pages apart: the processor would not fetch the next ones ahead by itself.
   void copy_panels(const Copy& copy, const T* from, T* to) const {
-    constexpr int64_t kChannelsAhead = 4, kLine = 64 / sizeof(T);
-    for (int64_t at = 0; at < copy.panels * width; at += kLine)
-      __builtin_prefetch(from + kChannelsAhead * g.source.c + at);
     const int64_t L = tiles.lanes;
     for (int64_t v : Range{0, kVecs})
-      tiles.pack({to + v * L, g.C * width, const_cast<T*>(from) + v * L, width, 1, copy.panels, L});
+      tiles.pack(
+          {to + v * L, panel_size(), const_cast<T*>(from) + v * L, width, 1, copy.panels, L});
+  }
+
+  // Brings what will be copied of some channels into the second cache. They lie pages apart: the
+  // processor would not fetch them ahead by itself.
+  void fetch(const std::vector<Copy>& copies, int64_t channel, Range channels) const {
+    constexpr int64_t kLine = 64 / sizeof(T);
+    for (int64_t c : channels)
+      for (const Copy& copy : copies) {
+        const int64_t pixel_count = copy.from ? copy.panels * width + copy.count : 0;
+        const T* from = copy.from + (channel + c) * g.source.c;
+        for (int64_t at = 0; at < pixel_count * pixels.source_step(); at += kLine)
+          __builtin_prefetch(from + at, 0, 2);
+      }
   }
 
   void copy_pixels(const T* from, int64_t count, T* to) const {

@@ -96,14 +96,20 @@ int64_t turn_quads(const StripArgs<T>& s, const TurnBlock& turn) {
   return lanes;
 }
 
-// Copies a vector, or as many of its elements as are real.
+// Copies a vector, or as many of its elements as are real: by fours, the last of which reach back.
 template <typename T, int LANES>
 void copy_lanes(const T* from, T* to, int64_t count) {
   using Vector = typename VectorOf<T, LANES * sizeof(T)>::type;
+  using Four = typename Quad<T>::type;
   if (count == LANES)
     *reinterpret_cast<Vector*>(to) = *reinterpret_cast<const Vector*>(from);
-  else
+  else if (count < 4)
     for (int64_t lane = 0; lane < count; ++lane) to[lane] = from[lane];
+  else
+    for (int64_t lane = 0; lane < count; lane += 4) {
+      const int64_t at = lane + 4 <= count ? lane : count - 4;
+      *reinterpret_cast<Four*>(to + at) = *reinterpret_cast<const Four*>(from + at);
+    }
 }
 
 template <typename T, int LANES>
