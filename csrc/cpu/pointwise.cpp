@@ -4,13 +4,14 @@
 #include <ATen/Parallel.h>
 
 #include <cstring>
+#include <numeric>
 #include <vector>
 
 namespace convgrad::cpu {
 namespace {
 
 constexpr int64_t kVecs = 2;                // of pixels in a tile
-constexpr int64_t kStripBytes = 512 << 10;  // of the source, copied at a time
+constexpr int64_t kStripBytes = 320 << 10;  // of the source, copied at a time
 constexpr int64_t kWantedItems = 8;         // whatever the number of threads
 
 // Pixels x of a destination row that follow each other in a strip from `at` on.
@@ -113,6 +114,7 @@ class PointwiseLoops {
         channels(Blocks::covering(g.C, longest_sum(g.C))),
         panels(Blocks::covering(panel_count(), kStripBytes / panel_bytes(tiles, g))),
         parts(Blocks::covering(row_blocks.count, blocks_of_part())),
+        in_place(pixels.source_step() == 1 && lies_well()),
         packed(pack_weight()) {}
 
   static int64_t panel_bytes(const Tiles<T>& tiles, const Gather<T>& g) {
@@ -159,6 +161,14 @@ class PointwiseLoops {
   }
 
   using Segments = std::vector<std::vector<Segment>>;  // of each panel
+
+  // Whether a tile can read whole panels of the image: vectors lie within lines of the cache, and the
+  // channels do not crowd into few places of it.
+  bool lies_well() const {
+    constexpr int64_t kLine = 64, kModulus = 1 << 16, kLines = 4;
+    const int64_t step = g.source.c * static_cast<int64_t>(sizeof(T));
+    return step % kLine == 0 && g.C * std::gcd(step, kModulus) <= kLines * kModulus;
+  }
 
   // The panels of a group that items copy are numbered through all groups; `parts` items share them.
   Segments segments_of(int64_t strip_index) const {
@@ -207,7 +217,11 @@ class PointwiseLoops {
     T* acc = straight ? pixels.destination(segments.front(), channel) : sums;
     const int64_t acc_stride = straight ? g.destination.c : width;
     const int64_t pixel_count = segments.back().at + segments.back().xs.size();
-    add_tile(group * row_blocks.count + block, {rows.size(), pixel_count}, strip, acc, acc_stride);
+    const Source<T> source = pixels.source(segments.front());
+    const bool there = in_place && source.count == width;
+    const Panel panel{there ? source.from + group * g.C * g.source.c : strip,
+                      there ? g.source.c : width};
+    add_tile(group * row_blocks.count + block, {rows.size(), pixel_count}, panel, acc, acc_stride);
     if (straight) return;
     for (int64_t row : Range{0, rows.size()}) {
       const T bias = g.bias ? g.bias[(channel + row) * g.bias_stride] : T(0);
@@ -259,9 +273,9 @@ class PointwiseLoops {
         T* to = strip + copy.to + c * width;
         if (!copy.from)
           std::fill_n(to, copy.count, T(0));
-        else if (copy.panels > 0)
+        else if (copy.panels > 0 && !in_place)
           copy_panels(copy, copy.from + (channel + c) * g.source.c, to);
-        else
+        else if (copy.panels == 0)
           copy_pixels(copy.from + (channel + c) * g.source.c, copy.count, to);
       }
   }
@@ -300,18 +314,24 @@ class PointwiseLoops {
     int64_t rows, pixels;
   };
 
-  void add_tile(int64_t block, Extent extent, const T* strip, T* acc, int64_t acc_stride) const {
+  // The source's pixels for one tile.
+  struct Panel {
+    const T* from;
+    int64_t channel_stride;
+  };
+
+  void add_tile(int64_t block, Extent extent, Panel panel, T* acc, int64_t acc_stride) const {
     const Run whole{0, 0};
     TileArgs<T> args{};
     args.runs = &whole, args.run_count = 1;
     args.row_stride = 1, args.a_step = row_width;
-    args.b_step = width, args.panel_stride = tiles.lanes;
+    args.b_step = panel.channel_stride, args.panel_stride = tiles.lanes;
     args.acc = acc, args.acc_stride = acc_stride;
     const int64_t vecs = Blocks::covering(extent.pixels, tiles.lanes).count;
     for (int64_t i : Range{0, std::max<int64_t>(1, channels.count)}) {
       const Range some = channels.at(i, g.C);
       args.a = packed.const_data_ptr<T>() + block * block_size() + some.lo * row_width;
-      args.b = strip + some.lo * width;
+      args.b = panel.from + some.lo * panel.channel_stride;
       args.length = some.size(), args.fresh = some.lo == 0;
       tiles.tile_of_unit_stride[vecs][extent.rows](args);
     }
@@ -326,6 +346,7 @@ class PointwiseLoops {
   Blocks channels;
   Blocks panels;  // that an item copies
   Blocks parts;   // of row_blocks, that an item computes
+  bool in_place;  // whole panels are read where they lie
   at::Tensor packed;
 };
 
