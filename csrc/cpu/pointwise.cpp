@@ -221,6 +221,7 @@ class PointwiseLoops {
     const bool there = in_place && source.count == width;
     const Panel panel{there ? source.from + group * g.C * g.source.c : strip,
                       there ? g.source.c : width};
+    if (straight) fetch_results(acc, rows.size());
     add_tile(group * row_blocks.count + block, {rows.size(), pixel_count}, panel, acc, acc_stride);
     if (straight) return;
     for (int64_t row : Range{0, rows.size()}) {
@@ -228,6 +229,13 @@ class PointwiseLoops {
       for (const Segment& s : segments)
         pixels.copy_out(s, channel + row, bias, sums + row * width + s.at);
     }
+  }
+
+  // Brings their lines near, so that the tile's last steps, which store, do not wait for memory.
+  void fetch_results(const T* acc, int64_t rows) const {
+    for (int64_t row : Range{0, rows})
+      for (int64_t v : Range{0, kVecs})
+        __builtin_prefetch(acc + row * g.destination.c + v * tiles.lanes, 1);
   }
 
   // What a strip takes of channel 0: whole panels that follow each other in the image, or some pixels of
