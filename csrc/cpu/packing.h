@@ -22,7 +22,8 @@ class WeightPacking {
         panels(Blocks::covering(g.M, tiles.lanes).count),
         blocks(Blocks::covering(g.C, kChannels)),
         to_right(g.w.weight_step * g.weight.w),
-        to_down(g.h.weight_step * g.weight.h) {}
+        to_down(g.h.weight_step * g.weight.h),
+        span((g.h.T - 1) * to_down + (g.w.T - 1) * to_right + 1) {}
 
   at::Tensor run() const {
     const auto dtype = c10::CppTypeToScalarType<T>::value;
@@ -32,7 +33,7 @@ class WeightPacking {
     const int64_t grain =
         grain_of(8 * blocks.size * g.taps() * tiles.lanes);  // costlier than a sum
     at::parallel_for(0, items, grain, [&](int64_t begin, int64_t end) {
-      std::vector<T> turned(blocks.size * g.taps() * tiles.lanes);
+      std::vector<T> turned(std::max(blocks.size * g.taps(), span) * tiles.lanes);
       for (int64_t i : Range{begin, end}) pack_block(i, vectors, turned.data());
     });
     return packed;
@@ -51,16 +52,22 @@ class WeightPacking {
                   from);
     if (rows_gapless && g.weight.c == to_right * g.taps())
       return pack_gapless(vectors, from, channels.size(), lanes, turned);
+    const bool spread = g.weight.w == 1 && to_right > 1 && span <= kSpread * g.taps();
     const int64_t rows = rows_gapless ? 1 : g.h.T, taps = g.taps() / rows;
     for (int64_t c : Range{0, channels.size()})
-      for (int64_t row : Range{0, rows})
-        pack({vectors + c * order.c + row * order.t_h, order.t_w, nullptr, to_right, g.weight.n,
-              taps, lanes},
-             from + c * g.weight.c + row * to_down);
+      if (spread)
+        pack_spread(vectors + c * order.c, from + c * g.weight.c, lanes, turned);
+      else
+        for (int64_t row : Range{0, rows})
+          pack({vectors + c * order.c + row * order.t_h, order.t_w, nullptr, to_right, g.weight.n,
+                taps, lanes},
+               from + c * g.weight.c + row * to_down);
   }
 
  private:
   static constexpr int64_t kChannels = 16;
+  static constexpr int64_t kSpread =
+      6;  // times as many elements are turned still faster than copied
 
   void pack_block(int64_t i, T* vectors, T* turned) const {
     const Range channels = blocks.at(i % blocks.count, g.C);
@@ -80,6 +87,15 @@ class WeightPacking {
            turned + tap * tiles.lanes);
   }
 
+  // The taps of a phase lie apart. All between them is turned as well, for that goes by vectors.
+  void pack_spread(T* vectors, const T* from, int64_t lanes, T* turned) const {
+    pack({turned, tiles.lanes, nullptr, 1, g.weight.n, span, lanes}, from);
+    for (int64_t t_h : Range{0, g.h.T})
+      pack({vectors + t_h * order.t_h, order.t_w, nullptr, to_right * tiles.lanes, 1, g.w.T,
+            tiles.lanes},
+           turned + t_h * to_down * tiles.lanes);
+  }
+
   void pack(StripArgs<T> args, const T* from) const {
     args.tensor = const_cast<T*>(from);
     tiles.pack(args);
@@ -91,6 +107,7 @@ class WeightPacking {
   int64_t panels;
   Blocks blocks;              // of channels
   int64_t to_right, to_down;  // from tap to tap of the weight
+  int64_t span;               // elements from the first tap to the last one, of a channel
 };
 
 }  // namespace convgrad::cpu
