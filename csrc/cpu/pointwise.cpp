@@ -7,97 +7,14 @@
 #include <numeric>
 #include <vector>
 
+#include "cpu/pixel_rows.h"
+
 namespace convgrad::cpu {
 namespace {
 
 constexpr int64_t kVecs = 2;                // of pixels in a tile
 constexpr int64_t kStripBytes = 320 << 10;  // of the source, copied at a time
 constexpr int64_t kWantedItems = 8;         // whatever the number of threads
-
-// Pixels x of a destination row that follow each other in a strip from `at` on.
-struct Segment {
-  int64_t n, y;
-  Range xs;
-  int64_t at;
-};
-
-// Pixels of the source, and how many of a segment's pixels come before them.
-template <typename T>
-struct Source {
-  const T* from;
-  int64_t before, count;
-};
-
-// The destination's pixels in reading order, through all images. Images without a gap between their
-// rows, in source and destination, are one long row each.
-template <typename T>
-class PixelRows {
- public:
-  explicit PixelRows(const Gather<T>& g)
-      : g(g), seen_h(seen(g.h)), seen_w(seen(g.w)), height(g.h.D), width(g.w.D) {
-    const bool same = g.h.step == 1 && g.w.step == 1 && g.h.pixel_step == 1 &&
-                      g.w.pixel_step == 1 && seen_h.size() == g.h.S && seen_w.size() == g.w.S &&
-                      seen_h.size() == g.h.D && seen_w.size() == g.w.D;
-    if (same && g.source.w == 1 && g.source.h == width && g.destination.w == 1 &&
-        g.destination.h == width) {
-      width *= height, height = 1;
-      seen_h = {0, 1}, seen_w = {0, width};
-    }
-  }
-
-  int64_t count() const { return g.N * height * width; }
-
-  std::vector<Segment> segments(Range pixels) const {
-    std::vector<Segment> found;
-    for (int64_t p = pixels.lo; p < pixels.hi;) {
-      const int64_t row = p / width, x = p % width;
-      const int64_t end = std::min(width, x + pixels.hi - p);
-      found.push_back({row / height, row % height, {x, end}, p - pixels.lo});
-      p += end - x;
-    }
-    return found;
-  }
-
-  // What a segment reads of channel 0; nothing where it lies in the padding.
-  Source<T> source(const Segment& s) const {
-    const Range xs = Range::within(std::max(s.xs.lo, seen_w.lo), seen_w.hi, s.xs.hi);
-    if (s.y < seen_h.lo || s.y >= seen_h.hi || xs.size() == 0) return {nullptr, 0, 0};
-    return {
-        g.source.at(s.n, 0) + g.h.source(s.y, 0) * g.source.h + g.w.source(xs.lo, 0) * g.source.w,
-        xs.lo - s.xs.lo, xs.size()};
-  }
-  int64_t source_step() const { return g.w.step * g.source.w; }
-
-  // Whether the pixels of a segment follow each other in the destination.
-  bool is_gapless() const { return g.w.pixel_step * g.destination.w == 1; }
-
-  T* destination(const Segment& s, int64_t channel) const {
-    return g.destination.at(s.n, channel) + g.h.pixel(s.y) * g.destination.h +
-           g.w.pixel(s.xs.lo) * g.destination.w;
-  }
-
-  void copy_out(const Segment& s, int64_t channel, T bias, const T* sums) const {
-    T* to = destination(s, channel);
-    const int64_t step = g.w.pixel_step * g.destination.w;
-    if (step == 1)
-      for (int64_t j = 0; j < s.xs.size(); ++j) to[j] = sums[j] + bias;
-    else
-      for (int64_t j = 0; j < s.xs.size(); ++j) to[j * step] = sums[j] + bias;
-  }
-
- private:
-  // The destination pixels that meet the tap.
-  static Range seen(const Walk& walk) {
-    Range pixels{walk.D, walk.D};
-    for (int64_t d : Range{0, walk.D})
-      if (walk.taps_of(d).size() > 0) pixels = {std::min(pixels.lo, d), d + 1};
-    return pixels;
-  }
-
-  const Gather<T>& g;
-  Range seen_h, seen_w;
-  int64_t height, width;
-};
 
 // One tap makes the pass a product of matrices: the lanes lie along the pixels, and neither they nor
 // the results have to be turned. The rows are the destination's channels.
@@ -170,35 +87,40 @@ class PointwiseLoops {
     return step % kLine == 0 && g.C * std::gcd(step, kModulus) <= kLines * kModulus;
   }
 
-  // The panels of a group that items copy are numbered through all groups; `parts` items share them.
-  Segments segments_of(int64_t strip_index) const {
+  // Items that follow each other and read the same panels compute their blocks together.
+  void run_items(Range items, T* strip) const {
+    int64_t end;
+    for (int64_t i = items.lo; i < items.hi; i = end) {
+      const int64_t index = i / parts.count;
+      end = std::min(items.hi, (index + 1) * parts.count);
+      const Range blocks{parts.at(i % parts.count, row_blocks.count).lo,
+                         parts.at((end - 1) % parts.count, row_blocks.count).hi};
+      run_panels(index, blocks, end < items.hi, strip);
+    }
+  }
+
+  // While they are computed, what will be copied for the next ones is fetched.
+  void run_panels(int64_t index, Range blocks, bool more, T* strip) const {
+    const int64_t group = index / panels.count;
+    const Segments segments = segments_of(index % panels.count);
+    fill_strip(copies_of(segments), group * g.C, strip);
+    std::vector<Copy> next;
+    if (more && (index + 1) / panels.count == group)
+      next = copies_of(segments_of((index + 1) % panels.count));
+    const Blocks shares{blocks.size(), Blocks::covering(g.C, blocks.size()).count};
+    for (int64_t block : blocks) {
+      run_block(group, block, segments, strip);
+      fetch(next, group * g.C, shares.at(block - blocks.lo, g.C));
+    }
+  }
+
+  Segments segments_of(int64_t panel_block) const {
     Segments segments;
-    for (int64_t panel : panels.at(strip_index % panels.count, panel_count()))
+    for (int64_t panel : panels.at(panel_block, panel_count()))
       segments.push_back(
           pixels.segments(Range::within(panel * width, (panel + 1) * width, pixels.count())));
     return segments;
   }
-
-  void run_items(Range items, T* strip) const {
-    for (int64_t first = items.lo; first < items.hi;) {
-      const int64_t index = first / parts.count, group = index / panels.count;
-      const int64_t end = std::min(items.hi, (index + 1) * parts.count);
-      const Segments segments = segments_of(index);
-      fill_strip(copies_of(segments), group * g.C, strip);
-      const bool more = end < items.hi && (index + 1) / panels.count == group;
-      const auto next = more ? copies_of(segments_of(index + 1)) : std::vector<Copy>();
-      const Range blocks{parts.at(first % parts.count, row_blocks.count).lo,
-                         parts.at((end - 1) % parts.count, row_blocks.count).hi};
-      for (int64_t block : blocks) {
-        run_block(group, block, segments, strip);
-        fetch(next, group * g.C,
-              Blocks::covering(g.C, share(g.C, blocks.size())).at(block - blocks.lo, g.C));
-      }
-      first = end;
-    }
-  }
-
-  static int64_t share(int64_t extent, int64_t count) { return (extent + count - 1) / count; }
 
   void run_block(int64_t group, int64_t block, const Segments& segments, T* strip) const {
     T* sums = strip + panels.size * panel_size();
@@ -352,7 +274,7 @@ class PointwiseLoops {
   Blocks row_blocks;
   int64_t row_width;  // of the packed weights of a block of rows
   Blocks channels;
-  Blocks panels;  // that an item copies
+  Blocks panels;  // that an item reads, and copies where it cannot read them in place
   Blocks parts;   // of row_blocks, that an item computes
   bool in_place;  // whole panels are read where they lie
   at::Tensor packed;
