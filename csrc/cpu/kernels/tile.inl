@@ -3,17 +3,31 @@
 namespace convgrad::cpu {
 namespace {
 
+// A vector in registers, and one in memory, where it lies beside numbers of any alignment. Two types, for
+// clang forgets what a typedef says of that where it is a template's argument or taken by reference.
 template <typename T, int BYTES>
 struct VectorOf {
-  typedef T type __attribute__((vector_size(BYTES), aligned(sizeof(T)), may_alias));
+  typedef T type __attribute__((vector_size(BYTES)));
+  typedef T in_memory __attribute__((vector_size(BYTES), aligned(sizeof(T)), may_alias));
 };
+
+template <typename T, typename V>
+inline void load(const T* from, V& to) {
+  to = *reinterpret_cast<const typename VectorOf<T, sizeof(V)>::in_memory*>(from);
+}
+
+template <typename T, typename V>
+inline void store(const V& from, T* to) {
+  *reinterpret_cast<typename VectorOf<T, sizeof(V)>::in_memory*>(to) = from;
+}
 
 // By value: the compiler cannot tell the sums in memory from the arguments.
 template <typename T, typename Vector, int VECS, int ROWS>
 inline void store_sums(const Vector (&acc)[ROWS][VECS], T* to, int64_t stride, bool fresh) {
 #pragma GCC unroll 28
   for (int r = 0; r < ROWS; ++r) {
-    Vector* sums = reinterpret_cast<Vector*>(to + r * stride);
+    auto* sums =
+        reinterpret_cast<typename VectorOf<T, sizeof(Vector)>::in_memory*>(to + r * stride);
 #pragma GCC unroll 4
     for (int v = 0; v < VECS; ++v) sums[v] = fresh ? acc[r][v] : sums[v] + acc[r][v];
   }
@@ -32,8 +46,7 @@ void tile(const TileArgs<T>& t) {
     for (int64_t i = 0; i < t.length; ++i, b += t.b_step) {
       Vector panel[VECS];
 #pragma GCC unroll 4
-      for (int v = 0; v < VECS; ++v)
-        panel[v] = *reinterpret_cast<const Vector*>(b + v * t.panel_stride);
+      for (int v = 0; v < VECS; ++v) load(b + v * t.panel_stride, panel[v]);
 #pragma GCC unroll 28
       for (int r = 0; r < ROWS; ++r)
 #pragma GCC unroll 4
@@ -44,11 +57,6 @@ void tile(const TileArgs<T>& t) {
   }
   store_sums<T, Vector, VECS, ROWS>(acc, t.acc, t.acc_stride, t.fresh);
 }
-
-template <typename T>
-struct Quad {
-  typedef T type __attribute__((vector_size(4 * sizeof(T)), aligned(sizeof(T)), may_alias));
-};
 
 // low = a0 b0 a1 b1 and high = a2 b2 a3 b3; by reference, for a vector wider than the target's
 // registers has no agreed way to be returned.
@@ -67,14 +75,14 @@ void interleave(const V& a, const V& b, V& low, V& high) {
 // to[j][i] = from[i][j] for a block of four by four.
 template <typename T>
 void turn_block(const T* from, int64_t from_stride, T* to, int64_t to_stride) {
-  using V = typename Quad<T>::type;
+  using V = typename VectorOf<T, 4 * sizeof(T)>::type;
   V row[4], even[2], odd[2], column[4];
-  for (int i = 0; i < 4; ++i) row[i] = *reinterpret_cast<const V*>(from + i * from_stride);
+  for (int i = 0; i < 4; ++i) load(from + i * from_stride, row[i]);
   interleave(row[0], row[2], even[0], even[1]);
   interleave(row[1], row[3], odd[0], odd[1]);
   interleave(even[0], odd[0], column[0], column[1]);
   interleave(even[1], odd[1], column[2], column[3]);
-  for (int j = 0; j < 4; ++j) *reinterpret_cast<V*>(to + j * to_stride) = column[j];
+  for (int j = 0; j < 4; ++j) store(column[j], to + j * to_stride);
 }
 
 // Turns the four-by-four blocks of a strip, a stretch of it at a time, so that both sides stay in the
@@ -96,20 +104,26 @@ int64_t turn_quads(const StripArgs<T>& s, const TurnBlock& turn) {
   return lanes;
 }
 
+template <typename T, int LANES>
+void copy_vector(const T* from, T* to) {
+  typename VectorOf<T, LANES * sizeof(T)>::type vector;
+  load(from, vector);
+  store(vector, to);
+}
+
 // Copies a vector, or as many of its elements as are real: by fours, the last of which reach back.
 template <typename T, int LANES>
 void copy_lanes(const T* from, T* to, int64_t count) {
-  using Vector = typename VectorOf<T, LANES * sizeof(T)>::type;
-  using Four = typename Quad<T>::type;
-  if (count == LANES)
-    *reinterpret_cast<Vector*>(to) = *reinterpret_cast<const Vector*>(from);
-  else if (count < 4)
+  if (count == LANES) {
+    copy_vector<T, LANES>(from, to);
+  } else if (count < 4) {
     for (int64_t lane = 0; lane < count; ++lane) to[lane] = from[lane];
-  else
+  } else {
     for (int64_t lane = 0; lane < count; lane += 4) {
       const int64_t at = lane + 4 <= count ? lane : count - 4;
-      *reinterpret_cast<Four*>(to + at) = *reinterpret_cast<const Four*>(from + at);
+      copy_vector<T, 4>(from + at, to + at);
     }
+  }
 }
 
 template <typename T, int LANES>

@@ -28,14 +28,12 @@ void window_of_sources(const SourceArgs<T>& t) {
     Vector sources[4][4], window[4][4];
 #pragma GCC unroll 16
     for (int i = 0; i < 16; ++i)
-      sources[i / 4][i % 4] =
-          *reinterpret_cast<const Vector*>(t.rows[i / 4] + i % 2 * t.odd_columns + i % 4 / 2 + p);
+      load(t.rows[i / 4] + i % 2 * t.odd_columns + i % 4 / 2 + p, sources[i / 4][i % 4]);
     both_axes(sources, window, [](const Vector(&s)[4], Vector(&w)[4]) {
       w[0] = s[0] - s[2], w[1] = s[1] + s[2], w[2] = s[2] - s[1], w[3] = s[1] - s[3];
     });
 #pragma GCC unroll 16
-    for (int i = 0; i < 16; ++i)
-      *reinterpret_cast<Vector*>(t.window + i * t.window_stride + p) = window[i / 4][i % 4];
+    for (int i = 0; i < 16; ++i) store(window[i / 4][i % 4], t.window + i * t.window_stride + p);
   }
 }
 
@@ -46,15 +44,13 @@ void window_of_taps(const TapArgs<T>& t) {
     Vector taps[3][3], window[4][4];
 #pragma GCC unroll 9
     for (int i = 0; i < 9; ++i)
-      taps[i / 3][i % 3] =
-          *reinterpret_cast<const Vector*>(t.taps + i / 3 * t.down + i % 3 * t.right + at);
+      load(t.taps + i / 3 * t.down + i % 3 * t.right + at, taps[i / 3][i % 3]);
     both_axes(taps, window, [](const Vector(&g)[3], Vector(&w)[4]) {
       const Vector outer = T(0.5) * (g[0] + g[2]), inner = T(0.5) * g[1];
       w[0] = g[0], w[1] = outer + inner, w[2] = outer - inner, w[3] = g[2];
     });
 #pragma GCC unroll 16
-    for (int i = 0; i < 16; ++i)
-      *reinterpret_cast<Vector*>(t.window + i * t.window_stride + at) = window[i / 4][i % 4];
+    for (int i = 0; i < 16; ++i) store(window[i / 4][i % 4], t.window + i * t.window_stride + at);
   }
 }
 
@@ -102,15 +98,16 @@ void patch_of_window(const PatchArgs<T>& t) {
   for (int64_t p = 0; p < t.count; p += LANES) {
     Vector window[4][4], patch[2][2];
 #pragma GCC unroll 16
-    for (int i = 0; i < 16; ++i)
-      window[i / 4][i % 4] = *reinterpret_cast<const Vector*>(t.window + i * t.window_stride + p);
+    for (int i = 0; i < 16; ++i) load(t.window + i * t.window_stride + p, window[i / 4][i % 4]);
     both_axes(window, patch, [](const Vector(&w)[4], Vector(&d)[2]) {
       d[0] = w[0] + w[1] + w[2], d[1] = w[1] - w[2] - w[3];
     });
 #pragma GCC unroll 2
     for (int i = 0; i < 2; ++i) {
-      Vector* row = reinterpret_cast<Vector*>(t.rows[i] + 2 * p);
-      zip<Vector, LANES>(patch[i][0] + t.bias, patch[i][1] + t.bias, row[0], row[1]);
+      Vector low, high;
+      zip<Vector, LANES>(patch[i][0] + t.bias, patch[i][1] + t.bias, low, high);
+      store(low, t.rows[i] + 2 * p);
+      store(high, t.rows[i] + 2 * p + LANES);
     }
   }
 }
@@ -121,15 +118,12 @@ void window_of_grad(const GradArgs<T>& t) {
   for (int64_t at = 0; at < t.count * LANES; at += LANES) {
     Vector patch[2][2], window[4][4];
 #pragma GCC unroll 4
-    for (int i = 0; i < 4; ++i)
-      patch[i / 2][i % 2] =
-          *reinterpret_cast<const Vector*>(t.rows[i / 2] + 2 * at + i % 2 * LANES);
+    for (int i = 0; i < 4; ++i) load(t.rows[i / 2] + 2 * at + i % 2 * LANES, patch[i / 2][i % 2]);
     both_axes(patch, window, [](const Vector(&y)[2], Vector(&w)[4]) {
       w[0] = y[0], w[1] = y[0] + y[1], w[2] = y[0] - y[1], w[3] = -y[1];
     });
 #pragma GCC unroll 16
-    for (int i = 0; i < 16; ++i)
-      *reinterpret_cast<Vector*>(t.window + i * t.window_stride + at) = window[i / 4][i % 4];
+    for (int i = 0; i < 16; ++i) store(window[i / 4][i % 4], t.window + i * t.window_stride + at);
   }
 }
 
@@ -139,15 +133,13 @@ void taps_of_window(const WeightArgs<T>& t) {
   for (int64_t at = 0; at < t.count * LANES; at += LANES) {
     Vector window[4][4], taps[3][3];
 #pragma GCC unroll 16
-    for (int i = 0; i < 16; ++i)
-      window[i / 4][i % 4] = *reinterpret_cast<const Vector*>(t.window + i * t.stride + at);
+    for (int i = 0; i < 16; ++i) load(t.window + i * t.stride + at, window[i / 4][i % 4]);
     both_axes(window, taps, [](const Vector(&w)[4], Vector(&g)[3]) {
       const Vector sum = T(0.5) * (w[1] + w[2]);
       g[0] = w[0] + sum, g[1] = T(0.5) * (w[1] - w[2]), g[2] = sum + w[3];
     });
 #pragma GCC unroll 9
-    for (int i = 0; i < 9; ++i)
-      *reinterpret_cast<Vector*>(t.taps + i * t.stride + at) = taps[i / 3][i % 3];
+    for (int i = 0; i < 9; ++i) store(taps[i / 3][i % 3], t.taps + i * t.stride + at);
   }
 }
 
@@ -159,11 +151,12 @@ bool split_pairs(const SplitArgs<T>& s, int64_t pairs) {
   if (LANES < 2 || pairs < LANES) return false;
   for (int64_t p = 0; p < pairs; p += LANES) {
     const int64_t at = p + LANES <= pairs ? p : pairs - LANES;
-    const Vector* row = reinterpret_cast<const Vector*>(s.row + 2 * at);
-    Vector even, odd;
-    unzip<Vector, LANES>(row[0], row[1], even, odd);
-    *reinterpret_cast<Vector*>(s.first + at) = even;
-    *reinterpret_cast<Vector*>(s.second + at) = odd;
+    Vector low, high, even, odd;
+    load(s.row + 2 * at, low);
+    load(s.row + 2 * at + LANES, high);
+    unzip<Vector, LANES>(low, high, even, odd);
+    store(even, s.first + at);
+    store(odd, s.second + at);
   }
   return true;
 }
