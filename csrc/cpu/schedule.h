@@ -16,7 +16,7 @@ namespace convgrad::cpu {
 // the chains, L/n as large: least together where L goes as n^(2/3).
 inline int64_t longest_sum(int64_t products) {
   const double n = static_cast<double>(products);
-  return std::clamp<int64_t>(static_cast<int64_t>(std::cbrt(n * n)), 576, 1152);
+  return std::clamp<int64_t>(static_cast<int64_t>(std::cbrt(n * n)), 192, 1152);
 }
 
 // One gathering pass over one phase of its destination. The lanes are the destination's channels, M
