@@ -31,6 +31,7 @@ struct Range {
 
   int64_t lo, hi;
 
+  constexpr bool operator==(const Range&) const = default;
   constexpr int64_t size() const { return hi - lo; }
   constexpr Iterator begin() const { return {lo}; }
   constexpr Iterator end() const { return {hi}; }

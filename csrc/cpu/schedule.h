@@ -79,30 +79,103 @@ struct Line {
   int64_t row_stride, destination_stride;
   int64_t rows;
   int64_t first_pixel;  // how many pixels the lines before it have
-  int64_t part;         // whose taps
 };
 
-// What all tiles of a rectangle sum over.
-struct Part {
-  std::vector<Run> runs;
-  int64_t runs_per_channel;  // 0 if the runs go along the channels
-  int64_t length, a_step, b_step;
+// Pixels that meet the same taps, in lines of equal length, each a tile or several.
+struct Rectangle {
+  Line line;              // the first one, whole
+  int64_t count;          // of lines
+  int64_t next, to_next;  // from line to line of the source, of the destination
+  int64_t tile_rows;      // the most of a tile
+
+  template <typename Visit>
+  void for_each_line(const Visit& visit) const {
+    Line piece = line;
+    for (int64_t i : Range{0, count}) {
+      piece.source = line.source + i * next, piece.destination = line.destination + i * to_next;
+      for (int64_t left = line.rows; left > 0; left -= piece.rows) {
+        piece.rows = std::min(tile_rows, left);
+        visit(piece);
+        piece.source += piece.rows * piece.row_stride;
+        piece.destination += piece.rows * piece.destination_stride;
+        piece.first_pixel += piece.rows;
+      }
+    }
+  }
 };
 
-// All lines of a band, each no longer than a tile has rows.
+// A band cut into rectangles where the set of taps changes: the borders, and the interior where all
+// taps meet. Taps in the padding then cost nothing. Rectangles and lines are made when they are visited
+// and never listed: under a large kernel there can be as many as pixels.
 class Schedule {
  public:
   template <typename T>
-  Schedule(const Gather<T>& g, const PanelOrder& order, const SourceLayout& from, const Band& band,
-           int64_t max_rows);
+  Schedule(const Gather<T>& g, const SourceLayout& from, const Band& band, int64_t max_rows)
+      : rows(segments_of(g.h, band.ys)),
+        columns(segments_of(g.w, band.xs)),
+        band(band),
+        down(from.down),
+        right(from.right),
+        to_down(g.h.pixel_step * g.destination.h),
+        to_right(g.w.pixel_step * g.destination.w),
+        origin(g.h.first_pixel * g.destination.h + g.w.first_pixel * g.destination.w),
+        max_rows(max_rows) {}
 
-  std::vector<Part> parts;
-  std::vector<Line> lines;
+  template <typename Visit>
+  void for_each_rectangle(const Visit& visit) const {
+    for (const Segment& column : columns)
+      for (const Segment& row : rows) visit(rectangle(row, column), row.taps, column.taps);
+  }
 
  private:
-  void add_rectangle(Line line, Range ys, Range xs, int64_t down, int64_t to_down,
-                     int64_t max_rows);
-  void add_cut(Line line, int64_t max_rows);
+  // Pixels next to each other on one axis that meet the same taps.
+  struct Segment {
+    Range pixels, taps;
+  };
+
+  static constexpr int64_t kNarrow = 5;
+
+  // Along the rows, or both sides in one where the rectangle lies in memory without a gap. Down a column
+  // only where the rows are too short to keep the multipliers busy, for each of its pixels is in a cache
+  // line of its own.
+  Rectangle rectangle(const Segment& row, const Segment& column) const {
+    const Range ys = row.pixels, xs = column.pixels;
+    Rectangle found{
+        {ys.lo * down + xs.lo * right, origin + ys.lo * to_down + xs.lo * to_right, right, to_right,
+         xs.size(), (xs.lo - band.xs.lo) * band.ys.size() + (ys.lo - band.ys.lo) * xs.size()},
+        ys.size(),
+        down,
+        to_down,
+        max_rows};
+    Line& line = found.line;
+    if (down == right * xs.size() && to_down == to_right * xs.size()) {
+      line.rows *= ys.size(), found.count = 1;
+    } else if (xs.size() < kNarrow && ys.size() > xs.size()) {
+      std::swap(line.row_stride, found.next);
+      std::swap(line.destination_stride, found.to_next);
+      std::swap(line.rows, found.count);
+    }
+    if (line.rows > max_rows) found.tile_rows = Blocks::covering(line.rows, max_rows).size;
+    return found;
+  }
+
+  static std::vector<Segment> segments_of(const Walk& walk, Range pixels) {
+    std::vector<Segment> segments;
+    for (int64_t d : pixels) {
+      const Range taps = walk.taps_of(d);
+      if (!segments.empty() && segments.back().taps == taps)
+        segments.back().pixels.hi = d + 1;
+      else
+        segments.push_back({{d, d + 1}, taps});
+    }
+    return segments;
+  }
+
+  std::vector<Segment> rows, columns;
+  Band band;
+  int64_t down, right, to_down, to_right;  // from pixel to pixel of the source, of the destination
+  int64_t origin;                          // where destination pixel (0, 0) lies
+  int64_t max_rows;
 };
 
 }  // namespace convgrad::cpu

@@ -1,0 +1,58 @@
+// What tiles sum over, as runs. They are made where a rectangle is visited and not kept for all of them:
+// under a large kernel, every pixel near a border has taps of its own.
+#pragma once
+
+#include <algorithm>
+#include <vector>
+
+#include "cpu/schedule.h"
+#include "cpu/tile.h"
+
+namespace convgrad::cpu {
+
+template <typename T>
+class Reduction {
+ public:
+  Reduction(const Gather<T>& g, const PanelOrder& order, const SourceLayout& from)
+      : g(g), order(order), from(from) {}
+
+  // Lets tiles sum over these taps of so many channels.
+  void set(int64_t channels, Range taps_h, Range taps_w, TileArgs<T>& args) {
+    const bool inside = g.channels_inside();
+    args.length = inside ? channels : taps_w.size();
+    args.a_step = inside ? from.c : g.w.tap_step * g.source.w;
+    args.b_step = inside ? order.c : order.t_w;
+    // Where runs begin, which go along the channels or along the taps of a row.
+    const int64_t first_c = inside ? 1 : channels;
+    const Range first_w{taps_w.lo, inside ? taps_w.hi : std::min(taps_w.lo + 1, taps_w.hi)};
+    // In one channel, rows of taps follow each other: all rectangles of a column share them.
+    const Range rows = first_c == 1 ? Range{0, g.h.T} : taps_h;
+    make(first_c, rows, first_w);
+    args.runs = runs.data() + (taps_h.lo - rows.lo) * first_w.size();
+    args.run_count = first_c * taps_h.size() * first_w.size();
+  }
+
+ private:
+  void make(int64_t channels, Range taps_h, Range taps_w) {
+    if (channels == made.channels && taps_h == made.taps_h && taps_w == made.taps_w) return;
+    made = {channels, taps_h, taps_w};
+    runs.resize(channels * taps_h.size() * taps_w.size());
+    Run* run = runs.data();
+    for (int64_t c : Range{0, channels})
+      for (int64_t t_h : taps_h) {
+        const int64_t a = c * from.c + from.t_h[t_h], b = c * order.c + t_h * order.t_h;
+        for (int64_t t_w : taps_w) *run++ = {a + from.t_w[t_w], b + t_w * order.t_w};
+      }
+  }
+
+  const Gather<T>& g;
+  const PanelOrder& order;
+  SourceLayout from;
+  std::vector<Run> runs;
+  struct {
+    int64_t channels;
+    Range taps_h, taps_w;
+  } made{};  // where the runs begin that there are
+};
+
+}  // namespace convgrad::cpu
