@@ -132,17 +132,21 @@ class GradWeightLoops {
     return {(C + size - 1) / size, size};
   }
 
-  // Where channels make too few items, the pixels are split too.
+  // Where channels make too few items, the pixels are split too, unless the sums of the further chunks
+  // would take too much.
   int64_t stretches_per_chunk() const {
-    const int64_t wanted = (kWantedItems + layout.item_count() - 1) / layout.item_count();
-    return std::max<int64_t>(1, (stretches.count() + wanted - 1) / wanted);
+    const int64_t items = layout.item_count();
+    const int64_t bytes = items * layout.item_size() * static_cast<int64_t>(sizeof(T));
+    const int64_t wanted = (kWantedItems + items - 1) / items;
+    const int64_t count = std::min(wanted, 1 + kSumsBytes / bytes);
+    return std::max<int64_t>(1, (stretches.count() + count - 1) / count);
   }
 
   void sum_item(int64_t item, int64_t chunk, T* packed, T* sums) const {
     const auto [group, blocks, channels] = layout.item(item);
     std::fill_n(sums, layout.item_size(), T(0));
     for (int64_t i : chunks.at(chunk, stretches.count())) {
-      const Stretch<T> stretch = stretch_at(i);
+      Stretch<T> stretch = stretch_at(i);
       for (int64_t block : blocks)
         pack_grad_output(group, layout.outs.at(block, layout.panels), stretch,
                          packed + (block - blocks.lo) * stretches.pixels() * layout.vector_size());
@@ -158,36 +162,23 @@ class GradWeightLoops {
     const Band band{stretches.rows.at(row % stretches.rows.count, shape.h.O),
                     stretches.columns.at(column, shape.w.O)};
     const Strip<T> strip(h, w, band);
-    Stretch<T> stretch{stretches.images.at(row / stretches.rows.count, shape.N),
-                       band,
-                       strip,
-                       copied ? strip.layout(h, w) : layout_of_tensor(h, w, input),
-                       copied ? strip.channel_size() * tile_rows : input.n,
-                       {}};
-    for (int64_t k_h : Range{0, shape.h.K})
-      for (int64_t k_w : Range{0, shape.w.K}) stretch.taps.push_back(runs_of(stretch, k_h, k_w));
-    return stretch;
+    return {stretches.images.at(row / stretches.rows.count, shape.N),
+            band,
+            strip,
+            copied ? strip.layout(h, w) : layout_of_tensor(h, w, input),
+            copied ? strip.channel_size() * tile_rows : input.n,
+            outputs_of_taps(shape.h, band.ys),
+            outputs_of_taps(shape.w, band.xs),
+            tiles.lanes};
   }
 
-  TapRuns runs_of(const Stretch<T>& stretch, int64_t k_h, int64_t k_w) const {
-    const Range ys = intersection(shape.h.outputs_of_tap(k_h), stretch.band.ys);
-    const Range xs = intersection(shape.w.outputs_of_tap(k_w), stretch.band.xs);
-    TapRuns tap{{}, xs.size()};
-    if (xs.size() == 0) return tap;
-    const SourceLayout& layout = stretch.layout;
-    const int64_t source = layout.t_h[k_h] + layout.t_w[k_w] + xs.lo * layout.right;
-    for (int64_t n : Range{0, stretch.images.size()})
-      for (int64_t y : ys) {
-        const int64_t row = n * stretch.band.ys.size() + y - stretch.band.ys.lo;
-        const int64_t pixel = row * stretch.band.xs.size() + xs.lo - stretch.band.xs.lo;
-        tap.runs.push_back(
-            {n * stretch.image_size + y * layout.down + source, pixel * tiles.lanes});
-      }
-    return tap;
-  }
-
-  static Range intersection(Range a, Range b) {
-    return Range::within(std::max(a.lo, b.lo), a.hi, b.hi);
+  static std::vector<Range> outputs_of_taps(const Axis& axis, Range within) {
+    std::vector<Range> outputs;
+    for (int64_t k : Range{0, axis.K}) {
+      const Range all = axis.outputs_of_tap(k);
+      outputs.push_back(Range::within(std::max(all.lo, within.lo), all.hi, within.hi));
+    }
+    return outputs;
   }
 
   void pack_grad_output(int64_t group, Range panel, const Stretch<T>& stretch, T* packed) const {
@@ -209,7 +200,7 @@ class GradWeightLoops {
   }
 
   // All taps of a tile's channels.
-  void add_tiles(int64_t group, Range channels, Range blocks, const Stretch<T>& stretch, T* packed,
+  void add_tiles(int64_t group, Range channels, Range blocks, Stretch<T>& stretch, T* packed,
                  T* sums) const {
     const int64_t channel = group * shape.C_in_per_group() + channels.lo;
     TileArgs<T> args{};
@@ -231,12 +222,20 @@ class GradWeightLoops {
     }
   }
 
-  void add_block(TileArgs<T> args, int64_t vecs, int64_t rows, const Stretch<T>& stretch) const {
+  void add_block(TileArgs<T> args, int64_t vecs, int64_t rows, Stretch<T>& stretch) const {
     const auto tile = (args.row_stride == 1 ? tiles.tile_of_unit_stride : tiles.tile)[vecs][rows];
-    for (int64_t tap = 0; tap < shape.taps(); ++tap, args.acc += layout.vector_size()) {
-      const TapRuns& seen = stretch.taps[tap];
-      args.runs = seen.runs.data(), args.run_count = seen.runs.size(), args.length = seen.length;
-      if (!seen.runs.empty()) tile(args);
+    const SourceLayout& from = stretch.layout;
+    const T *a = args.a, *b = args.b - stretch.band.xs.lo * args.b_step;
+    for (int64_t k_h : Range{0, shape.h.K}) {
+      const std::vector<Run>& runs = stretch.runs_along(stretch.ys[k_h]);
+      args.runs = runs.data(), args.run_count = runs.size();
+      for (int64_t k_w : Range{0, shape.w.K}) {
+        const Range xs = stretch.xs[k_w];
+        args.a = a + from.t_h[k_h] + from.t_w[k_w] + xs.lo * args.a_step;
+        args.b = b + xs.lo * args.b_step, args.length = xs.size();
+        if (args.run_count > 0 && args.length > 0) tile(args);
+        args.acc += layout.vector_size();
+      }
     }
   }
 

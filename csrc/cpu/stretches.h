@@ -6,6 +6,7 @@
 #include "conv_shape.h"
 #include "cpu/schedule.h"
 #include "cpu/strip.h"
+#include "cpu/tile.h"
 #include "cpu/views.h"
 
 namespace convgrad::cpu {
@@ -29,12 +30,6 @@ struct Stretches {
   int64_t pixels() const { return images.size * rows.size * columns.size; }
 };
 
-// What one tap sees of a stretch: runs of one length along w_out.
-struct TapRuns {
-  std::vector<Run> runs;
-  int64_t length;
-};
-
 // One stretch, and where the pixels lie that its tiles read of the input: in the tensor, or copied.
 template <typename T>
 struct Stretch {
@@ -42,8 +37,25 @@ struct Stretch {
   Band band;
   Strip<T> strip;
   SourceLayout layout;
-  int64_t image_size;  // from image to image of the layout
-  std::vector<TapRuns> taps;
+  int64_t image_size;         // from image to image of the layout
+  std::vector<Range> ys, xs;  // the outputs of tap k_h, of tap k_w
+  int64_t pixel_size;         // of packed grad_output
+
+  // Along some rows of all images; the same for all taps of a row, which move the tile's A and B.
+  const std::vector<Run>& runs_along(Range rows) {
+    if (rows == made) return runs;
+    made = rows;
+    runs.clear();
+    for (int64_t n : Range{0, images.size()})
+      for (int64_t y : rows) {
+        const int64_t row = n * band.ys.size() + y - band.ys.lo;
+        runs.push_back({n * image_size + y * layout.down, row * band.xs.size() * pixel_size});
+      }
+    return runs;
+  }
+
+  std::vector<Run> runs{};
+  Range made{};  // the rows that they are of
 };
 
 }  // namespace convgrad::cpu
