@@ -20,10 +20,11 @@ class WeightPacking {
         g(g),
         order(order),
         panels(Blocks::covering(g.M, tiles.lanes).count),
-        blocks(Blocks::covering(g.C, kChannels)),
+        blocks(Blocks::covering(g.C, channels_of_block())),
         to_right(g.w.weight_step * g.weight.w),
         to_down(g.h.weight_step * g.weight.h),
-        span((g.h.T - 1) * to_down + (g.w.T - 1) * to_right + 1) {}
+        span((g.h.T - 1) * to_down + (g.w.T - 1) * to_right + 1),
+        spread(g.weight.w == 1 && to_right > 1 && span <= kSpread * g.taps()) {}
 
   at::Tensor run() const {
     const auto dtype = c10::CppTypeToScalarType<T>::value;
@@ -33,7 +34,7 @@ class WeightPacking {
     const int64_t grain =
         grain_of(8 * blocks.size * g.taps() * tiles.lanes);  // costlier than a sum
     at::parallel_for(0, items, grain, [&](int64_t begin, int64_t end) {
-      std::vector<T> turned(std::max(blocks.size * g.taps(), span) * tiles.lanes);
+      std::vector<T> turned(std::max(blocks.size * g.taps(), spread ? span : 0) * tiles.lanes);
       for (int64_t i : Range{begin, end}) pack_block(i, vectors, turned.data());
     });
     return packed;
@@ -52,7 +53,6 @@ class WeightPacking {
                   from);
     if (rows_gapless && g.weight.c == to_right * g.taps())
       return pack_gapless(vectors, from, channels.size(), lanes, turned);
-    const bool spread = g.weight.w == 1 && to_right > 1 && span <= kSpread * g.taps();
     const int64_t rows = rows_gapless ? 1 : g.h.T, taps = g.taps() / rows;
     for (int64_t c : Range{0, channels.size()})
       if (spread)
@@ -66,8 +66,15 @@ class WeightPacking {
 
  private:
   static constexpr int64_t kChannels = 16;
+  static constexpr int64_t kBlockBytes = 256 << 10;
   static constexpr int64_t kSpread =
       6;  // times as many elements are turned still faster than copied
+
+  // As many as are turned at a time: few under a large kernel.
+  int64_t channels_of_block() const {
+    const int64_t bytes = std::max<int64_t>(1, g.taps()) * tiles.lanes * sizeof(T);
+    return std::clamp<int64_t>(kBlockBytes / bytes, 1, kChannels);
+  }
 
   void pack_block(int64_t i, T* vectors, T* turned) const {
     const Range channels = blocks.at(i % blocks.count, g.C);
@@ -108,6 +115,7 @@ class WeightPacking {
   Blocks blocks;              // of channels
   int64_t to_right, to_down;  // from tap to tap of the weight
   int64_t span;               // elements from the first tap to the last one, of a channel
+  bool spread;                // whether what lies between them is turned as well
 };
 
 }  // namespace convgrad::cpu
