@@ -261,19 +261,22 @@ class WinogradLoops {
 }  // namespace
 
 // Both ways are counted in vectors of multiply-adds, in numbers that were measured: those of windows
-// run at five sixths of the speed of longer sums, and packing and storing cost about as many.
+// run at five sixths of the speed of longer sums; packing, the calls of tiles and storing cost about as
+// many.
 template <typename T>
 bool is_winograd(const Tiles<T>& tiles, const Gather<T>& g) {
-  constexpr int64_t kProducts = 19, kWindows = 24, kPacking = 12, kPatches = 80, kPixels = 20;
+  constexpr int64_t kProducts = 19, kWindows = 24, kPacking = 12;
+  constexpr int64_t kTiles = 320, kPatches = 80, kPixels = 20;
   if (!PatchGrid::fits(g.h, g.w)) return false;
   const PatchGrid grid(g.h, g.w, g.N);
   const int64_t patches = Blocks::covering(grid.count(), tiles.lanes).count;
+  const int64_t blocks = Blocks::covering(g.M, tiles.lanes).count;
   const int64_t windows = (patches * kProducts + kWindows) * g.C * g.M +
-                          grid.cost_of_windows(tiles.lanes) * g.C + patches * kPatches * g.M;
+                          grid.cost_of_windows(tiles.lanes) * g.C +
+                          patches * (kTiles * blocks + kPatches * g.M);
   const int64_t meetings = g.h.meetings() * g.w.meetings() * g.N / tiles.lanes;
   const int64_t pixels = g.h.D * g.w.D * g.N / tiles.lanes;
-  const int64_t lanes = Blocks::covering(g.M, tiles.lanes).count * tiles.lanes;
-  return windows < (meetings + kPacking) * g.C * lanes + pixels * kPixels * g.M;
+  return windows < (meetings + kPacking) * g.C * blocks * tiles.lanes + pixels * kPixels * g.M;
 }
 
 template <typename T>
