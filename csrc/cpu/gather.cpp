@@ -19,13 +19,12 @@ namespace {
 template <typename T>
 class GatherLoops {
  public:
-  GatherLoops(const Tiles<T>& tiles, const Gather<T>& g)
+  GatherLoops(const Tiles<T>& tiles, const Gather<T>& g, PackedWeight<T>& weight)
       : tiles(tiles),
         g(g),
-        order(PanelOrder::of(g, tiles.lanes)),
+        order(weight.order_for(g)),
         blocking(tiles, g),
-        packed(WeightPacking<T>(tiles, g, order).run()),
-        panels(packed.const_data_ptr<T>()),
+        panels(weight.panels(g)),
         pixels(blocking.rows.size * blocking.columns.size),
         strip_image(blocking.strip_bytes(g) / static_cast<int64_t>(sizeof(T))),
         strip_size(strip_image * blocking.images.size),
@@ -170,7 +169,6 @@ class GatherLoops {
   const Gather<T>& g;
   PanelOrder order;
   Blocking<T> blocking;
-  at::Tensor packed;
   const T* panels;
   int64_t pixels;                              // of a band
   int64_t strip_image, strip_size, sums_size;  // elements of a thread's scratch
@@ -184,10 +182,10 @@ bool some_phase_is_empty(const Axis& axis) {
 }
 
 template <typename T>
-void gather(const Tiles<T>& tiles, const Gather<T>& g) {
+void gather(const Tiles<T>& tiles, const Gather<T>& g, PackedWeight<T>& weight) {
   if (is_pointwise(tiles, g)) return gather_pointwise(tiles, g);
   if (is_winograd(tiles, g)) return gather_winograd(tiles, g);
-  GatherLoops<T>(tiles, g).run();
+  GatherLoops<T>(tiles, g, weight).run();
 }
 
 }  // namespace
@@ -208,7 +206,8 @@ void forward(const Tiles<T>& tiles, const ConvShape& shape, const at::Tensor& in
                     M * weight.stride(0),
                     bias ? bias->const_data_ptr<T>() : nullptr,
                     bias ? bias->stride(0) : 0};
-  gather(tiles, g);
+  PackedWeight<T> packed(tiles, g);
+  gather(tiles, g, packed);
 }
 
 template <typename T>
@@ -218,21 +217,23 @@ void grad_input(const Tiles<T>& tiles, const ConvShape& shape, const at::Tensor&
   Images<const T> transposed = images_of<T>(weight);
   std::swap(transposed.n, transposed.c);  // the lanes are the input's channels now
   if (some_phase_is_empty(shape.h) || some_phase_is_empty(shape.w)) grad_input.zero_();
+  Gather<T> g{shape.h.outputs(),
+              shape.w.outputs(),
+              shape.N,
+              shape.groups,
+              shape.C_in_per_group(),
+              C,
+              images_of<T>(grad_output),
+              images_of<T>(grad_input),
+              transposed,
+              C * weight.stride(0),
+              nullptr,
+              0};
+  PackedWeight<T> packed(tiles, g);  // outputs meet all taps, inputs those of their phase
   for (int64_t h : Range{0, shape.h.phases()})
     for (int64_t w : Range{0, shape.w.phases()}) {
-      const Gather<T> g{shape.h.inputs_of_phase(h),
-                        shape.w.inputs_of_phase(w),
-                        shape.N,
-                        shape.groups,
-                        shape.C_in_per_group(),
-                        C,
-                        images_of<T>(grad_output),
-                        images_of<T>(grad_input),
-                        transposed,
-                        C * weight.stride(0),
-                        nullptr,
-                        0};
-      if (g.taps() > 0) gather(tiles, g);
+      g.h = shape.h.inputs_of_phase(h), g.w = shape.w.inputs_of_phase(w);
+      if (g.taps() > 0) gather(tiles, g, packed);
     }
 }
 

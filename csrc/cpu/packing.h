@@ -22,9 +22,7 @@ class WeightPacking {
         panels(Blocks::covering(g.M, tiles.lanes).count),
         blocks(Blocks::covering(g.C, channels_of_block())),
         to_right(g.w.weight_step * g.weight.w),
-        to_down(g.h.weight_step * g.weight.h),
-        span((g.h.T - 1) * to_down + (g.w.T - 1) * to_right + 1),
-        spread(g.weight.w == 1 && to_right > 1 && span <= kSpread * g.taps()) {}
+        to_down(g.h.weight_step * g.weight.h) {}
 
   at::Tensor run() const {
     const auto dtype = c10::CppTypeToScalarType<T>::value;
@@ -34,7 +32,7 @@ class WeightPacking {
     const int64_t grain =
         grain_of(8 * blocks.size * g.taps() * tiles.lanes);  // costlier than a sum
     at::parallel_for(0, items, grain, [&](int64_t begin, int64_t end) {
-      std::vector<T> turned(std::max(blocks.size * g.taps(), spread ? span : 0) * tiles.lanes);
+      std::vector<T> turned(blocks.size * g.taps() * tiles.lanes);
       for (int64_t i : Range{begin, end}) pack_block(i, vectors, turned.data());
     });
     return packed;
@@ -55,20 +53,15 @@ class WeightPacking {
       return pack_gapless(vectors, from, channels.size(), lanes, turned);
     const int64_t rows = rows_gapless ? 1 : g.h.T, taps = g.taps() / rows;
     for (int64_t c : Range{0, channels.size()})
-      if (spread)
-        pack_spread(vectors + c * order.c, from + c * g.weight.c, lanes, turned);
-      else
-        for (int64_t row : Range{0, rows})
-          pack({vectors + c * order.c + row * order.t_h, order.t_w, nullptr, to_right, g.weight.n,
-                taps, lanes},
-               from + c * g.weight.c + row * to_down);
+      for (int64_t row : Range{0, rows})
+        pack({vectors + c * order.c + row * order.t_h, order.t_w, nullptr, to_right, g.weight.n,
+              taps, lanes},
+             from + c * g.weight.c + row * to_down);
   }
 
  private:
   static constexpr int64_t kChannels = 16;
   static constexpr int64_t kBlockBytes = 256 << 10;
-  static constexpr int64_t kSpread =
-      6;  // times as many elements are turned still faster than copied
 
   // As many as are turned at a time: few under a large kernel.
   int64_t channels_of_block() const {
@@ -94,15 +87,6 @@ class WeightPacking {
            turned + tap * tiles.lanes);
   }
 
-  // The taps of a phase lie apart. All between them is turned as well, for that goes by vectors.
-  void pack_spread(T* vectors, const T* from, int64_t lanes, T* turned) const {
-    pack({turned, tiles.lanes, nullptr, 1, g.weight.n, span, lanes}, from);
-    for (int64_t t_h : Range{0, g.h.T})
-      pack({vectors + t_h * order.t_h, order.t_w, nullptr, to_right * tiles.lanes, 1, g.w.T,
-            tiles.lanes},
-           turned + t_h * to_down * tiles.lanes);
-  }
-
   void pack(StripArgs<T> args, const T* from) const {
     args.tensor = const_cast<T*>(from);
     tiles.pack(args);
@@ -114,8 +98,31 @@ class WeightPacking {
   int64_t panels;
   Blocks blocks;              // of channels
   int64_t to_right, to_down;  // from tap to tap of the weight
-  int64_t span;               // elements from the first tap to the last one, of a channel
-  bool spread;                // whether what lies between them is turned as well
+};
+
+// The weight of a pass, packed when it is first asked for. It serves all phases: each has taps of its own.
+template <typename T>
+class PackedWeight {
+ public:
+  // `whole` has all the taps.
+  PackedWeight(const Tiles<T>& tiles, const Gather<T>& whole)
+      : tiles(tiles), whole(whole), order(PanelOrder::of(whole, tiles.lanes)) {}
+
+  const T* panels(const Gather<T>& phase) {
+    if (!data.defined()) data = WeightPacking<T>(tiles, whole, order).run();
+    return data.template const_data_ptr<T>() + phase.h.tap(0) * order.t_h +
+           phase.w.tap(0) * order.t_w;
+  }
+  PanelOrder order_for(const Gather<T>& phase) const {
+    return {order.c, (phase.h.tap(1) - phase.h.tap(0)) * order.t_h,
+            (phase.w.tap(1) - phase.w.tap(0)) * order.t_w, order.size};
+  }
+
+ private:
+  const Tiles<T>& tiles;
+  Gather<T> whole;
+  PanelOrder order;
+  at::Tensor data;
 };
 
 }  // namespace convgrad::cpu
