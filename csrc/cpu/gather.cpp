@@ -65,7 +65,7 @@ class GatherLoops {
   Desk desk_for(int64_t i, T* scratch) const {
     const int64_t y = i / blocking.columns.count, x = i % blocking.columns.count;
     const Band band{blocking.rows.at(y, g.h.D), blocking.columns.at(x, g.w.D)};
-    const Strip<T> strip(g.h, g.w, band);
+    const Strip<T> strip(tiles, g.h, g.w, band);
     const SourceLayout layout =
         blocking.strips ? strip.layout(g.h, g.w) : layout_of_tensor(g.h, g.w, g.source);
     return {strip, Schedule(g, layout, band, tiles.max_rows(blocking.vecs.size)),

@@ -161,7 +161,7 @@ class GradWeightLoops {
     const int64_t column = i % stretches.columns.count, row = i / stretches.columns.count;
     const Band band{stretches.rows.at(row % stretches.rows.count, shape.h.O),
                     stretches.columns.at(column, shape.w.O)};
-    const Strip<T> strip(h, w, band);
+    const Strip<T> strip(tiles, h, w, band);
     return {stretches.images.at(row / stretches.rows.count, shape.N),
             band,
             strip,

@@ -13,8 +13,9 @@ namespace convgrad::cpu {
 template <typename T>
 class Strip {
  public:
-  Strip(const Walk& walk_h, const Walk& walk_w, const Band& band)
-      : h(walk_h, band.ys),
+  Strip(const Tiles<T>& tiles, const Walk& walk_h, const Walk& walk_w, const Band& band)
+      : tiles(&tiles),
+        h(walk_h, band.ys),
         w(walk_w, band.xs),
         phases_h(h.phases_read(walk_h)),
         phases_w(w.phases_read(walk_w)),
@@ -75,17 +76,18 @@ class Strip {
   }
 
   void fill_row(T* row, const T* pixels, int64_t pixel_stride) const {
+    if (w.step == 2 && pixel_stride == 1 && phases_w.size() == 2)
+      return tiles->split_row(
+          {pixels + w.sources.lo, 1, w.sources.size(), row, row + w.phase_size});
     for (int64_t phase : phases_w) {
       const T* from = pixels + w.first_source(phase) * pixel_stride;
-      const int64_t step = w.step * pixel_stride, count = w.sources_in(phase);
-      T* to = row + phase * w.phase_size;
-      if (step == 2)  // by far the most frequent: known to the compiler, it becomes shuffles
-        for (int64_t j = 0; j < count; ++j) to[j] = from[j * 2];
-      else
-        for (int64_t j = 0; j < count; ++j) to[j] = from[j * step];
+      const int64_t step = w.step * pixel_stride;
+      for (int64_t j : Range{0, w.sources_in(phase)})
+        row[phase * w.phase_size + j] = from[j * step];
     }
   }
 
+  const Tiles<T>* tiles;
   PhaseOrder h, w;
   std::vector<int64_t> phases_h, phases_w;
   int64_t channel;
