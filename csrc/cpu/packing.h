@@ -94,7 +94,7 @@ class WeightPacking {
 
   const Tiles<T>& tiles;
   const Gather<T>& g;
-  const PanelOrder& order;
+  PanelOrder order;
   int64_t panels;
   Blocks blocks;              // of channels
   int64_t to_right, to_down;  // from tap to tap of the weight
@@ -114,8 +114,7 @@ class PackedWeight {
            phase.w.tap(0) * order.t_w;
   }
   PanelOrder order_for(const Gather<T>& phase) const {
-    return {order.c, (phase.h.tap(1) - phase.h.tap(0)) * order.t_h,
-            (phase.w.tap(1) - phase.w.tap(0)) * order.t_w, order.size};
+    return {order.c, phase.h.weight_step * order.t_h, phase.w.weight_step * order.t_w, order.size};
   }
 
  private:

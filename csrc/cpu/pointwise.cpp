@@ -223,7 +223,8 @@ class PointwiseLoops {
     constexpr int64_t kLine = 64 / sizeof(T);
     for (int64_t c : channels)
       for (const Copy& copy : copies) {
-        const int64_t pixel_count = copy.from ? copy.panels * width + copy.count : 0;
+        if (!copy.from) continue;
+        const int64_t pixel_count = copy.panels * width + copy.count;
         const T* from = copy.from + (channel + c) * g.source.c;
         for (int64_t at = 0; at < pixel_count * pixels.source_step(); at += kLine)
           __builtin_prefetch(from + at, 0, 2);

@@ -43,8 +43,8 @@ struct StripArgs {
 // the 4x4 numbers by which a patch of 2x2 results meets its 3x3 taps; number i of each begins at
 // window + i*window_stride.
 
-// Sources to windows: B^T s B. Rows of sources have their even columns first; vectors reach beyond the
-// last patch on both sides.
+// Sources to windows: B^T s B. Rows of sources have their even columns
+// first. Reads and writes reach up to a vector beyond the last patch.
 template <typename T>
 struct SourceArgs {
   const T* rows[4];
@@ -82,7 +82,7 @@ struct GradArgs {
   const T* rows[2];  // pixel by pixel
   T* window;
   int64_t window_stride;
-  int64_t count;  // patches, each window's number beside that of the last one
+  int64_t count;  // patches; number i of all their windows lies patch after patch
 };
 
 template <typename T>

@@ -41,6 +41,19 @@ struct Blocks {
   }
 };
 
+// Hands out one block of memory part by part. Without memory it counts what would be handed out.
+template <typename T>
+struct Carver {
+  T* memory = nullptr;
+  int64_t used = 0;
+
+  T* next(int64_t size) {
+    T* const part = memory ? memory + used : nullptr;
+    used += size;
+    return part;
+  }
+};
+
 // The grain of at::parallel_for for items of `work` multiply-adds each: waking a thread takes as long
 // as it takes this one to do a few hundred thousand of them.
 constexpr int64_t grain_of(int64_t work) {

@@ -3,6 +3,7 @@
 #include <ATen/ATen.h>
 #include <ATen/Parallel.h>
 
+#include <algorithm>
 #include <vector>
 
 #include "cpu/patches.h"
@@ -12,10 +13,11 @@ namespace convgrad::cpu {
 namespace {
 
 constexpr int64_t kVecs = 3;                  // of patches in a tile
-constexpr int64_t kWindowsBytes = 448 << 10;  // a thread's windows of sources, of all channels
-constexpr int64_t kBlockBytes = 100 << 10;    // or of a block of them, if all are too many:
-constexpr int64_t kSumsBytes = 800 << 10;     // then the sums wait for the next block
-constexpr int64_t kWantedItems = 16;          // whatever the number of threads
+constexpr int64_t kScratchBytes = 920 << 10;  // a thread's windows
+constexpr int64_t kWindowsBytes = 448 << 10;  // those of the sources, if all channels fit; or
+constexpr int64_t kBlockBytes = 100
+                                << 10;  // of a block of channels: then the sums wait for the next
+constexpr int64_t kWantedItems = 16;    // whatever the number of threads
 
 // Sums are added to a second one after so many products. The transforms add to the error, about as much
 // as these short chains take from it: together it is that of the loops over all taps.
@@ -23,7 +25,7 @@ constexpr int64_t kChain = 32;
 
 // How a pass is cut into blocks. It depends on the shape alone.
 template <typename T>
-struct Blocking {
+struct PatchBlocking {
   int64_t rows;     // of a tile
   Blocks panels;    // of vectors of patches: what a tile takes
   int64_t width;    // of a panel, in patches
@@ -33,7 +35,7 @@ struct Blocking {
   Blocks blocks;    // of the destination's channels: the lanes of the weight
   Blocks parts;     // of blocks, that an item computes
 
-  Blocking(const Tiles<T>& tiles, const Gather<T>& g, int64_t patches) {
+  PatchBlocking(const Tiles<T>& tiles, const Gather<T>& g, int64_t patches) {
     // As many as leave registers for the vectors, and a divisor of the lanes.
     for (rows = 1; 2 * rows <= std::min(tiles.lanes, tiles.max_rows(kVecs));) rows *= 2;
     panels = Blocks::covering(Blocks::covering(patches, tiles.lanes).count, kVecs);
@@ -63,7 +65,9 @@ struct Blocking {
   int64_t windows_bytes(int64_t channel_count) const {
     return channel_count * kWindow * patches_of_span() * static_cast<int64_t>(sizeof(T));
   }
+  // One, where its sums have to wait: the more blocks share its sources.
   int64_t panels_of_item(const Gather<T>& g) const {
+    if (sums_wait()) return 1;
     const int64_t fitting = kWindowsBytes / windows_bytes(channels.size);
     const int64_t wanted = g.groups * panels.count / kWantedItems;
     return std::max<int64_t>(1, std::min(fitting, wanted));
@@ -72,7 +76,8 @@ struct Blocking {
   int64_t blocks_of_item(const Gather<T>& g) const {
     constexpr int64_t kFew = 4;
     const int64_t bytes = spans.size * sums_size() * static_cast<int64_t>(sizeof(T));
-    const int64_t fitting = sums_wait() ? std::max<int64_t>(1, kSumsBytes / bytes) : blocks.count;
+    const int64_t left = kScratchBytes - windows_bytes(channels.size);
+    const int64_t fitting = sums_wait() ? std::max<int64_t>(1, left / bytes) : blocks.count;
     const int64_t items = g.groups * spans.count * Blocks::covering(blocks.count, fitting).count;
     if (items >= kWantedItems) return fitting;
     const int64_t wanted = g.groups * spans.count * blocks.count / kWantedItems;
@@ -101,7 +106,8 @@ class WinogradLoops {
         source_stride() * kWindow * blocking.channels.count * blocking.parts.size * tiles.lanes;
     at::parallel_for(0, g.groups * parts * spans, grain_of(work), [&](int64_t begin, int64_t end) {
       const at::Tensor memory = at::empty({scratch_size()}, c10::CppTypeToScalarType<T>::value);
-      const Scratch scratch = scratch_in(memory.mutable_data_ptr<T>());
+      Carver<T> carver{memory.mutable_data_ptr<T>()};
+      const Scratch scratch = scratch_in(carver);
       for (int64_t i : Range{begin, end})
         run_item({i / spans / parts, blocking.spans.at(i % spans, blocking.panels.count),
                   blocking.parts.at(i / spans % parts, blocking.blocks.count)},
@@ -131,29 +137,28 @@ class WinogradLoops {
   int64_t sums_stride() const { return tiles.lanes * blocking.width; }
   int64_t pixels_stride() const { return 2 * blocking.width; }  // from row to row of pixels
 
-  Scratch scratch_in(T* memory) const {
-    const auto next = [&](int64_t size) { return std::exchange(memory, memory + size); };
+  Scratch scratch_in(Carver<T>& carver) const {
     Scratch s;
-    s.sources = next(kWindow * source_stride());
-    s.weight = next(blocking.alone ? kWindow * weight_stride() : 0);
-    s.sums = next(blocking.sums_size() *
-                  (blocking.sums_wait() ? blocking.parts.size * blocking.spans.size : 1));
-    s.rows = next(sources.buffer_size());
-    s.taps = next(blocking.alone ? weight.buffer_size() : 0);
-    s.pixels = next(tiles.lanes * 2 * pixels_stride());
+    s.sources = carver.next(kWindow * source_stride());
+    s.weight = carver.next(blocking.alone ? kWindow * weight_stride() : 0);
+    s.sums = carver.next(blocking.sums_size() *
+                         (blocking.sums_wait() ? blocking.parts.size * blocking.spans.size : 1));
+    s.rows = carver.next(sources.buffer_size());
+    s.taps = carver.next(blocking.alone ? weight.buffer_size() : 0);
+    s.pixels = carver.next(tiles.lanes * 2 * pixels_stride());
     return s;
   }
   int64_t scratch_size() const {
-    T* const nothing = nullptr;
-    return scratch_in(nothing).pixels - nothing + tiles.lanes * 2 * pixels_stride();
+    Carver<T> counter;
+    scratch_in(counter);
+    return counter.used;
   }
 
   Range patches_of(Range panels) const {
     return Range::within(panels.lo * blocking.width, panels.hi * blocking.width, grid.count());
   }
 
-  void run_item(const Item& item, Scratch scratch) const {
-    T* const all_sums = scratch.sums;
+  void run_item(const Item& item, const Scratch& scratch) const {
     const auto rows = sources.rows_of(grid.rows(patches_of(item.panels)));
     for (int64_t i : Range{0, blocking.channels.count}) {
       const Range channels = blocking.channels.at(i, g.C);
@@ -161,13 +166,18 @@ class WinogradLoops {
         sources.make(rows, item.group * g.C + c,
                      scratch.sources + (c - channels.lo) * blocking.patches_of_span(),
                      source_stride(), scratch.rows);
-      scratch.sums = all_sums;
       for (int64_t block : item.blocks) add_panels(item, block, channels, scratch);
     }
   }
 
-  // A block of channels of all panels; leaves `scratch.sums` behind the last of them.
-  void add_panels(const Item& item, int64_t block, Range channels, Scratch& scratch) const {
+  T* sums_of(const Item& item, int64_t block, int64_t panel, const Scratch& scratch) const {
+    if (!blocking.sums_wait()) return scratch.sums;
+    const int64_t before = (block - item.blocks.lo) * item.panels.size() + panel - item.panels.lo;
+    return scratch.sums + before * blocking.sums_size();
+  }
+
+  // A block of the destination's channels, in all panels.
+  void add_panels(const Item& item, int64_t block, Range channels, const Scratch& scratch) const {
     const int64_t i = item.group * blocking.blocks.count + block;
     if (blocking.alone) weight.make(i, channels, scratch.weight, weight_stride(), scratch.taps);
     const T* windows = blocking.alone ? scratch.weight
@@ -176,10 +186,10 @@ class WinogradLoops {
     for (int64_t panel : item.panels) {
       const Range patches = patches_of({panel, panel + 1});
       const T* panel_sources = scratch.sources + (panel - item.panels.lo) * blocking.width;
+      T* sums = sums_of(item, block, panel, scratch);
       add_panel(channels, {channels_of(block).size(), patches.size()}, windows, panel_sources,
-                scratch.sums);
-      if (channels.hi == g.C) store_panel(item.group, block, patches, scratch);
-      if (blocking.sums_wait()) scratch.sums += blocking.sums_size();
+                sums);
+      if (channels.hi == g.C) store_panel(item.group, block, patches, sums, scratch.pixels);
     }
   }
 
@@ -219,13 +229,13 @@ class WinogradLoops {
     }
   }
 
-  void store_panel(int64_t group, int64_t block, Range patches, const Scratch& scratch) const {
+  void store_panel(int64_t group, int64_t block, Range patches, const T* sums, T* pixels) const {
     const Range rows = channels_of(block);
     const Range channels{group * g.M + rows.lo, group * g.M + rows.hi};
     for (int64_t row : Range{0, rows.size()}) {
-      T* upper = scratch.pixels + row * 2 * pixels_stride();
+      T* upper = pixels + row * 2 * pixels_stride();
       const T bias = g.bias ? g.bias[(channels.lo + row) * g.bias_stride] : T(0);
-      tiles.patch_of_window({scratch.sums + row * blocking.width,
+      tiles.patch_of_window({sums + row * blocking.width,
                              sums_stride(),
                              bias,
                              {upper, upper + pixels_stride()},
@@ -234,7 +244,7 @@ class WinogradLoops {
     for (const PatchRow& row : grid.rows(patches))
       for (int64_t i : {0, 1})
         if (grid.h.destination(row.y, i) < g.h.D)
-          store_row(row, i, channels, scratch.pixels + i * pixels_stride() + 2 * row.at);
+          store_row(row, i, channels, pixels + i * pixels_stride() + 2 * row.at);
   }
 
   // The upper or lower pixels of a row of patches, in all channels of a block.
@@ -252,7 +262,7 @@ class WinogradLoops {
   const Tiles<T>& tiles;
   const Gather<T>& g;
   PatchGrid grid;
-  Blocking<T> blocking;
+  PatchBlocking<T> blocking;
   SourceWindows<T> sources;
   WeightWindows<T> weight;
   at::Tensor packed;  // the weight's windows, unless each of them is for one item alone

@@ -1,7 +1,7 @@
 #include <ATen/ATen.h>
 #include <ATen/Parallel.h>
 
-#include <utility>
+#include <algorithm>
 #include <vector>
 
 #include "cpu/patches.h"
@@ -75,7 +75,8 @@ class WinogradWeightLoops {
     const int64_t work = layout.item_size() * some_spans * span;
     at::parallel_for(0, count, grain_of(work), [&](int64_t begin, int64_t end) {
       const at::Tensor memory = at::empty({scratch_size()}, dtype());
-      const Scratch scratch = scratch_in(memory.mutable_data_ptr<T>());
+      Carver<T> carver{memory.mutable_data_ptr<T>()};
+      const Scratch scratch = scratch_in(carver);
       for (int64_t i : Range{begin, end}) visit(i, scratch);
     });
   }
@@ -129,19 +130,19 @@ class WinogradWeightLoops {
   int64_t source_stride() const { return layout.ins.size * span + tiles.lanes; }
   int64_t grad_stride() const { return outputs_of_item() * span; }
 
-  Scratch scratch_in(T* memory) const {
-    const auto next = [&](int64_t size) { return std::exchange(memory, memory + size); };
+  Scratch scratch_in(Carver<T>& carver) const {
     Scratch s;
-    s.sources = next(kWindow * source_stride());
-    s.grads = next(kWindow * grad_stride());
-    s.rows = next(sources.buffer_size());
-    s.pixels = next(4 * grid.longest_row(span) * tiles.lanes);
-    s.sums = memory;
+    s.sources = carver.next(kWindow * source_stride());
+    s.grads = carver.next(kWindow * grad_stride());
+    s.rows = carver.next(sources.buffer_size());
+    s.pixels = carver.next(4 * grid.longest_row(span) * tiles.lanes);
+    s.sums = carver.next(chunks.count == 1 ? layout.item_size() : 0);
     return s;
   }
   int64_t scratch_size() const {
-    T* const nothing = nullptr;
-    return scratch_in(nothing).sums - nothing + (chunks.count == 1 ? layout.item_size() : 0);
+    Carver<T> counter;
+    scratch_in(counter);
+    return counter.used;
   }
 
   void sum_item(const Item& item, Range some_spans, const Scratch& scratch, T* sums) const {
