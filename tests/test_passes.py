@@ -246,9 +246,10 @@ LARGE = [
         "winograd_large",
         "one item has all patches",
         N=1,
-        channels=(300, 420),
-        image=(10, 11),
+        channels=(300, 460),
+        image=(14, 15),
         kernel=(3, 3),
+        padding=1,
     ),
     Case("1x1", "lanes along pixels", N=4, channels=(64, 80), image=(28, 27), kernel=(1, 1)),
 ]

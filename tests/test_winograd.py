@@ -107,21 +107,24 @@ def case(name: str, reason: str, channels: tuple[int, int], image: tuple[int, in
     return Case(name, reason, channels=channels, image=image, **{"kernel": (3, 3), **more})
 
 
+# Large enough for every instruction set and dtype to take this path, as a test below makes sure.
 CASES = [
-    case("plain", "whole patches, no padding", (32, 32), (18, 18)),
-    case("odd", "the last patch of a row and of a column is half", (33, 35), (17, 21), padding=1),
-    case("narrow", "many rows share a vector", (48, 32), (40, 7), N=1, padding=1),
-    case("wide", "several panels a row", (24, 32), (6, 150), N=1, padding=1),
-    case("images", "a panel spans several images", (40, 40), (6, 5), N=9, padding=1),
-    case("much_padding", "patches that see padding alone", (32, 32), (12, 13), padding=4),
-    case("asymmetric", "each side its own", (32, 32), (14, 15), padding=((2, 0), (0, 1))),
-    case("dilated", "pixels of a patch lie apart", (32, 32), (23, 22), dilation=2, padding=2),
-    case("dilation_by_axis", "phases of either axis", (32, 32), (26, 20), dilation=(3, 2)),
-    case("grouped", "a group at a time", (64, 96), (15, 14), groups=2, padding=1),
-    case("sums_wait", "channels come in blocks", (300, 40), (12, 13), N=3, padding=1),
-    case("large_weight", "one item has all patches", (300, 460), (10, 11), N=1, padding=1),
-    case("six_taps", "a phase of stride 2 has three", (32, 32), (30, 29), kernel=(6, 6), stride=2),
+    case("plain", "whole patches, no padding", (64, 64), (26, 26)),
+    case("odd", "the last patch of a row and of a column is half", (37, 35), (27, 31), padding=1),
+    case("narrow", "many rows share a vector", (64, 64), (64, 11), padding=1),
+    case("wide", "several panels a row", (24, 32), (10, 150), N=1, padding=1),
+    case("images", "a panel spans several images", (96, 96), (8, 8), N=9, padding=1),
+    case("much_padding", "patches that see padding alone", (64, 64), (44, 43), padding=4),
+    case("asymmetric", "each side its own", (64, 64), (24, 25), padding=((2, 0), (0, 1))),
+    case("dilated", "pixels of a patch lie apart", (64, 64), (48, 46), dilation=2, padding=2),
+    case("dilation_by_axis", "phases", (64, 64), (68, 66), dilation=(3, 2), padding=(3, 2)),
+    case("grouped", "a group at a time", (128, 128), (25, 24), groups=2, padding=1),
+    case("sums_wait", "channels come in blocks", (300, 60), (18, 17), padding=1),
+    case("large_weight", "one item has all patches", (300, 460), (14, 15), N=1, padding=1),
 ]
+PHASES = case(
+    "six_taps", "three in each phase of grad_input", (64, 64), (64, 64), kernel=(6, 6), stride=2
+)
 
 FAST = pytest.mark.parametrize(
     "name", [name for name in convgrad_ext.available_kernels() if name != "reference"]
@@ -156,7 +159,7 @@ def whole_numbers(case: Case) -> tuple[Tensor, ...]:
 @pytest.mark.parametrize(
     "memory_format", [torch.contiguous_format, torch.channels_last], ids=["nchw", "channels_last"]
 )
-@pytest.mark.parametrize("case", CASES, ids=str)
+@pytest.mark.parametrize("case", [*CASES, PHASES], ids=str)
 def test_whole_numbers_are_exact(
     case: Case, memory_format: torch.memory_format, dtype: torch.dtype, name: str
 ) -> None:
@@ -225,6 +228,34 @@ def test_operands_are_read_where_they_lie(name: str) -> None:
 # Where it shows
 
 
+def with_an_infinity(t: Tensor) -> Tensor:
+    """Ones but for a pixel away from all borders, second of a patch's sources along both axes."""
+    t = torch.ones_like(t)
+    t[0, 0, t.shape[2] // 4 * 2 + 1, t.shape[3] // 4 * 2 + 1] = torch.inf
+    return t
+
+
+def infinite_passes(case: Case, dtype: torch.dtype) -> dict[str, Tensor]:
+    input, weight, bias = case.tensors(dtype)
+    grad_output = output_like(case, input, weight, bias)
+    ones = torch.ones_like(weight)
+    one_infinite, grad_infinite = with_an_infinity(input), with_an_infinity(grad_output)
+    output, grad_input, _ = passes(case, one_infinite, ones, bias, grad_infinite)
+    _, _, grad_weight = passes(case, one_infinite, ones, bias, torch.ones_like(grad_output))
+    return {"forward": output, "grad_input": grad_input, "grad_weight": grad_weight}
+
+
+@FAST
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64], ids=str)
+@pytest.mark.parametrize("case", [*CASES, PHASES], ids=str)
+def test_these_sizes_take_this_path(case: Case, dtype: torch.dtype, name: str) -> None:
+    """Without it the tests above would be of other loops: here alone inf - inf is formed."""
+    with convgrad_ext.use_kernel(name):
+        results = infinite_passes(case, dtype)
+    taking = {pass_name for pass_name, result in results.items() if result.isnan().any()}
+    assert taking == ({"grad_input"} if case is PHASES else set(results))
+
+
 def one_infinite_pixel(*size: int) -> Tensor:
     t = torch.ones(size)
     t[0, 0, 1, 1] = torch.inf
@@ -232,16 +263,13 @@ def one_infinite_pixel(*size: int) -> Tensor:
 
 
 @FAST
-def test_an_infinity_stays_in_its_patch(name: str) -> None:
-    """A patch is made of differences: inf - inf is NaN in all four pixels, and in no other.
-
-    It also shows that these sizes take this path, which every test above relies on.
-    """
+def test_an_infinity_stays_with_the_results_that_meet_it(name: str) -> None:
+    """They may become NaN; the others are what they were."""
     with convgrad_ext.use_kernel(name):
-        output = convgrad_ext.conv2d(one_infinite_pixel(1, 32, 18, 18), torch.ones(32, 32, 3, 3))
+        output = convgrad_ext.conv2d(one_infinite_pixel(1, 64, 26, 26), torch.ones(64, 64, 3, 3))
     assert output[..., :2, :2].isnan().all()
-    assert (output[..., 2:, :] == 9 * 32).all()
-    assert (output[..., :2, 2:] == 9 * 32).all()
+    assert (output[..., 2:, :] == 9 * 64).all()
+    assert (output[..., :2, 2:] == 9 * 64).all()
 
 
 @FAST

@@ -42,6 +42,7 @@ LAYERS = {
     "dense": layer("a band has its sums and its strip", 2, (64, 64), (56, 56), 3),
     "large_weight": layer("the packed weight outweighs all else", 1, (256, 256), (14, 14), 3),
     "first": layer("few channels, stride 2: phases", 1, (3, 64), (224, 224), 7, stride=2),
+    "sums_wait": layer("sums of all patches of an item", 4, (256, 256), (56, 56), 3),
     "pointwise": layer("a matrix product", 2, (256, 256), (28, 28), 1),
     "dilated": layer("a strip is the whole image", 2, (64, 64), (33, 33), 3, dilation=12),
     "depthwise": layer("lanes for 96 groups of one", 2, (96, 96), (56, 56), 7, groups=96),
@@ -60,7 +61,7 @@ def packed_weight(layer: Layer, pass_name: str, lanes: int) -> int:
     Winograd's windows have 16 numbers for the 9 taps of a 3x3 kernel of stride 1.
     """
     taps = layer.K_h * layer.K_w
-    if (layer.K_h, layer.K_w, layer.stride) == (3, 3, 1):
+    if (layer.K_h, layer.K_w, layer.stride, layer.dilation) == (3, 3, 1, 1):
         taps = 16
     C_in, C_out = layer.C_in // layer.groups, layer.C_out // layer.groups
     if pass_name == "grad_input":
