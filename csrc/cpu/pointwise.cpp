@@ -87,16 +87,11 @@ class PointwiseLoops {
     return step % kLine == 0 && g.C * std::gcd(step, kModulus) <= kLines * kModulus;
   }
 
-  // Items that follow each other and read the same panels compute their blocks together.
+  // Part by part: threads then share out the channels evenly where the panels are few.
   void run_items(Range items, T* strip) const {
-    int64_t end;
-    for (int64_t i = items.lo; i < items.hi; i = end) {
-      const int64_t index = i / parts.count;
-      end = std::min(items.hi, (index + 1) * parts.count);
-      const Range blocks{parts.at(i % parts.count, row_blocks.count).lo,
-                         parts.at((end - 1) % parts.count, row_blocks.count).hi};
-      run_panels(index, blocks, end < items.hi, strip);
-    }
+    const int64_t strips = g.groups * panels.count;
+    for (int64_t i : items)
+      run_panels(i % strips, parts.at(i / strips, row_blocks.count), i + 1 < items.hi, strip);
   }
 
   // While they are computed, what will be copied for the next ones is fetched.
