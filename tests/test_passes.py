@@ -87,6 +87,7 @@ BLOCKED = [
     Case("1x1", "tails of rows and pixels", channels=(20, 37), image=(7, 9), kernel=(1, 1)),
     Case("1x1_images", "panels across images", N=9, channels=(20, 37), image=(3, 5), kernel=(1, 1)),
     Case("1x1_long", "sums are flushed", channels=(1300, 30), image=(3, 5), kernel=(1, 1)),
+    Case("1x1_large_panel", "one fills a strip", channels=(2700, 30), image=(5, 9), kernel=(1, 1)),
     Case(
         "1x1_strided",
         "phases without taps",

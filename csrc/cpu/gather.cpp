@@ -184,8 +184,9 @@ bool some_phase_is_empty(const Axis& axis) {
 template <typename T>
 void gather(const Tiles<T>& tiles, const Gather<T>& g, PackedWeight<T>& weight) {
   if (is_pointwise(tiles, g)) return gather_pointwise(tiles, g);
-  if (is_winograd(tiles, g)) return gather_winograd(tiles, g);
-  GatherLoops<T>(tiles, g, weight).run();
+  if (!is_winograd(tiles, g)) return GatherLoops<T>(tiles, g, weight).run();
+  weight.release();  // its windows are larger than the weight itself
+  gather_winograd(tiles, g);
 }
 
 }  // namespace

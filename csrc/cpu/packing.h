@@ -113,6 +113,9 @@ class PackedWeight {
     return data.template const_data_ptr<T>() + phase.h.tap(0) * order.t_h +
            phase.w.tap(0) * order.t_w;
   }
+  // Until it is asked for again.
+  void release() { data.reset(); }
+
   PanelOrder order_for(const Gather<T>& phase) const {
     return {order.c, phase.h.weight_step * order.t_h, phase.w.weight_step * order.t_w, order.size};
   }

@@ -13,7 +13,8 @@ namespace convgrad::cpu {
 namespace {
 
 constexpr int64_t kVecs = 2;                // of pixels in a tile
-constexpr int64_t kStripBytes = 320 << 10;  // of the source, copied at a time
+constexpr int64_t kStripBytes = 320 << 10;  // of the source, copied at a time; or one panel,
+constexpr int64_t kPanelBytes = 768 << 10;  // which is at most so large
 constexpr int64_t kWantedItems = 8;         // whatever the number of threads
 
 // One tap makes the pass a product of matrices: the lanes lie along the pixels, and neither they nor
@@ -29,7 +30,8 @@ class PointwiseLoops {
         row_blocks(Blocks::covering(g.M, tiles.max_rows(kVecs))),
         row_width(Blocks::covering(row_blocks.size, tiles.lanes).count * tiles.lanes),
         channels(Blocks::covering(g.C, longest_sum(g.C))),
-        panels(Blocks::covering(panel_count(), kStripBytes / panel_bytes(tiles, g))),
+        panels(Blocks::covering(panel_count(),
+                                std::max<int64_t>(1, kStripBytes / panel_bytes(tiles, g)))),
         parts(Blocks::covering(row_blocks.count, blocks_of_part())),
         in_place(pixels.source_step() == 1 && lies_well()),
         packed(pack_weight()) {}
@@ -215,14 +217,15 @@ class PointwiseLoops {
   // Brings what will be copied of some channels into the second cache. They lie pages apart: the
   // processor would not fetch them ahead by itself.
   void fetch(const std::vector<Copy>& copies, int64_t channel, Range channels) const {
-    constexpr int64_t kLine = 64 / sizeof(T);
+    const int64_t step = pixels.source_step();
+    const int64_t next =
+        std::max<int64_t>(step, 64 / sizeof(T));  // line by line, if pixels share lines
     for (int64_t c : channels)
       for (const Copy& copy : copies) {
         if (!copy.from) continue;
-        const int64_t pixel_count = copy.panels * width + copy.count;
+        const int64_t size = (copy.panels * width + copy.count) * step;
         const T* from = copy.from + (channel + c) * g.source.c;
-        for (int64_t at = 0; at < pixel_count * pixels.source_step(); at += kLine)
-          __builtin_prefetch(from + at, 0, 2);
+        for (int64_t at = 0; at < size; at += next) __builtin_prefetch(from + at, 0, 2);
       }
   }
 
@@ -282,7 +285,7 @@ class PointwiseLoops {
 template <typename T>
 bool is_pointwise(const Tiles<T>& tiles, const Gather<T>& g) {
   return g.taps() == 1 && g.source.c != 1 && g.destination.c != 1 && g.M >= tiles.max_rows(kVecs) &&
-         PointwiseLoops<T>::panel_bytes(tiles, g) <= kStripBytes;
+         PointwiseLoops<T>::panel_bytes(tiles, g) <= kPanelBytes;
 }
 
 template <typename T>

@@ -43,8 +43,8 @@ struct StripArgs {
 // the 4x4 numbers by which a patch of 2x2 results meets its 3x3 taps; number i of each begins at
 // window + i*window_stride.
 
-// Sources to windows: B^T s B. Rows of sources have their even columns
-// first. Reads and writes reach up to a vector beyond the last patch.
+// Sources to windows: B^T s B. Rows of sources have their even columns first. Reads and writes reach up
+// to a vector beyond the last patch.
 template <typename T>
 struct SourceArgs {
   const T* rows[4];
