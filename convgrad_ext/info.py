@@ -29,6 +29,7 @@ def versions() -> Table:
     table.add_row("instructions", torch.backends.cpu.get_cpu_capability())
     table.add_row("threads", str(torch.get_num_threads()))
     table.add_row("CONVGRAD_ISA", os.environ.get("CONVGRAD_ISA") or "not set")
+    table.add_row("Winograd", "allowed" if convgrad_ext.winograd_allowed() else "not allowed")
     return table
 
 

@@ -5,6 +5,7 @@
 #include "conv_checks.h"
 #include "cpu/kernel.h"
 #include "cpu/probe.h"
+#include "cpu/winograd_choice.h"
 #include "reference/reference.h"
 
 namespace py = pybind11;
@@ -170,6 +171,8 @@ PYBIND11_MODULE(_C, m) {
 
   m.def("kernels", &describe_kernels);
   m.def("select_kernel", &cpu::select_kernel, py::arg("name"));
+  m.def("winograd_allowed", &cpu::winograd_is_allowed);
+  m.def("allow_winograd", &cpu::allow_winograd, py::arg("allowed"));
 }
 
 }  // namespace convgrad

@@ -12,6 +12,7 @@
 #include "cpu/schedule.h"
 #include "cpu/strip.h"
 #include "cpu/winograd.h"
+#include "cpu/winograd_choice.h"
 
 namespace convgrad::cpu {
 namespace {
@@ -184,7 +185,8 @@ bool some_phase_is_empty(const Axis& axis) {
 template <typename T>
 void gather(const Tiles<T>& tiles, const Gather<T>& g, PackedWeight<T>& weight) {
   if (is_pointwise(tiles, g)) return gather_pointwise(tiles, g);
-  if (!is_winograd(tiles, g)) return GatherLoops<T>(tiles, g, weight).run();
+  if (!winograd_is_allowed() || !is_winograd(tiles, g))
+    return GatherLoops<T>(tiles, g, weight).run();
   weight.release();  // its windows are larger than the weight itself
   gather_winograd(tiles, g);
 }
@@ -206,7 +208,8 @@ void forward(const Tiles<T>& tiles, const ConvShape& shape, const at::Tensor& in
                     images_of<T>(weight),
                     M * weight.stride(0),
                     bias ? bias->const_data_ptr<T>() : nullptr,
-                    bias ? bias->stride(0) : 0};
+                    bias ? bias->stride(0) : 0,
+                    /*filters_are_lanes=*/true};
   PackedWeight<T> packed(tiles, g);
   gather(tiles, g, packed);
 }
@@ -229,7 +232,8 @@ void grad_input(const Tiles<T>& tiles, const ConvShape& shape, const at::Tensor&
               transposed,
               C * weight.stride(0),
               nullptr,
-              0};
+              0,
+              /*filters_are_lanes=*/false};
   PackedWeight<T> packed(tiles, g);  // outputs meet all taps, inputs those of their phase
   for (int64_t h : Range{0, shape.h.phases()})
     for (int64_t w : Range{0, shape.w.phases()}) {

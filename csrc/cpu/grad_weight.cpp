@@ -9,6 +9,7 @@
 #include "cpu/stretches.h"
 #include "cpu/weight_sums.h"
 #include "cpu/winograd.h"
+#include "cpu/winograd_choice.h"
 
 namespace convgrad::cpu {
 namespace {
@@ -263,7 +264,7 @@ class GradWeightLoops {
 template <typename T>
 void grad_weight(const Tiles<T>& tiles, const ConvShape& shape, const at::Tensor& input,
                  const at::Tensor& grad_output, at::Tensor& grad_weight) {
-  if (is_winograd(tiles, shape))
+  if (winograd_is_allowed() && is_winograd(tiles, shape))
     return grad_weight_winograd(tiles, shape, input, grad_output, grad_weight);
   GradWeightLoops<T>(tiles, shape, input, grad_output, grad_weight).run();
 }

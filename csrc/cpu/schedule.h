@@ -31,6 +31,7 @@ struct Gather {
   int64_t weight_of_group;
   const T* bias;
   int64_t bias_stride;
+  bool filters_are_lanes;  // in forward; in grad_input the sum runs over them
 
   int64_t taps() const { return h.T * w.T; }
 

@@ -206,10 +206,13 @@ class WinogradLoops {
 // run at five sixths of the speed of longer sums; packing, the calls of tiles and storing cost about as
 // many.
 template <typename T>
-bool is_winograd(const Tiles<T>& tiles, const Gather<T>& g) {
+bool is_winograd(const Tiles<T>& tiles, const Gather<T>& operands) {
   constexpr int64_t kProducts = 19, kWindows = 24, kPacking = 12;
   constexpr int64_t kTiles = 320, kPatches = 80, kPixels = 20;
-  if (!PatchGrid::fits(g.h, g.w)) return false;
+  if (!PatchGrid::fits(operands.h, operands.w)) return false;
+  Gather<T> g = operands;
+  g.N = 1;
+  (g.filters_are_lanes ? g.M : g.C) = kFilters;
   const PatchGrid grid(g.h, g.w, g.N);
   const int64_t patches = Blocks::covering(grid.count(), tiles.lanes).count;
   const int64_t blocks = Blocks::covering(g.M, tiles.lanes).count;

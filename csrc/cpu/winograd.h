@@ -8,7 +8,11 @@
 
 namespace convgrad::cpu {
 
-// Whether Winograd's loops can do this pass, and with less work than those over all taps.
+// Whether Winograd's loops can do this pass, and with less work than those over all taps. It is counted
+// for one image and for kFilters filters, whatever the operands have: neither a larger batch nor the
+// filters' halves then go another way.
+constexpr int64_t kFilters = 64;
+
 template <typename T>
 bool is_winograd(const Tiles<T>& tiles, const Gather<T>& g);
 template <typename T>

@@ -241,15 +241,15 @@ bool is_winograd(const Tiles<T>& tiles, const ConvShape& shape) {
   constexpr int64_t kProducts = 19;
   const Walk h = shape.h.outputs(), w = shape.w.outputs();
   if (!PatchGrid::fits(h, w)) return false;
-  const PatchGrid grid(h, w, shape.N);
-  const int64_t C_in = shape.C_in_per_group(), C_out = shape.C_out_per_group();
-  const int64_t vectors = Blocks::covering(C_out, tiles.lanes).count;
+  const PatchGrid grid(h, w, /*images=*/1);
+  const int64_t C_in = shape.C_in_per_group();
+  const int64_t vectors = Blocks::covering(kFilters, tiles.lanes).count;
   const int64_t grads = grid.w.distance > 1 ? 250 : 110;
   const int64_t windows =
       grid.count() * vectors *
           (kProducts * C_in + grads * Blocks::covering(C_in, kChannels<T>).count) +
-      grid.cost_of_windows(tiles.lanes) * C_in * Blocks::covering(C_out, kChannels<T>).count;
-  return windows < h.meetings() * w.meetings() * shape.N * C_in * vectors;
+      grid.cost_of_windows(tiles.lanes) * C_in * Blocks::covering(kFilters, kChannels<T>).count;
+  return windows < h.meetings() * w.meetings() * C_in * vectors;
 }
 
 template <typename T>
