@@ -11,6 +11,7 @@
 
 #include <algorithm>
 #include <cstdint>
+#include <limits>
 #include <numeric>
 #include <vector>
 
@@ -19,6 +20,20 @@ namespace convgrad {
 // Quotients that round down and up for every sign of `a`; `b` is positive.
 constexpr int64_t floor_div(int64_t a, int64_t b) { return a / b - (a % b < 0); }
 constexpr int64_t ceil_div(int64_t a, int64_t b) { return -floor_div(-a, b); }
+
+// The product of numbers that are not negative; the largest int64_t where it is larger. Extents of expanded
+// tensors and dilations go up to 2^62, and a size that wrapped round would pass for a small one.
+template <typename... Ints>
+constexpr int64_t product(Ints... factors) {
+  int64_t result = 1;
+  bool zero = false, overflow = false;
+  for (const int64_t factor : {static_cast<int64_t>(factors)...}) {
+    zero = zero || factor == 0;
+    overflow = __builtin_mul_overflow(result, factor, &result) || overflow;
+  }
+  if (zero) return 0;
+  return overflow ? std::numeric_limits<int64_t>::max() : result;
+}
 
 // The half-open interval [lo, hi); never hi < lo.
 struct Range {
@@ -35,6 +50,11 @@ struct Range {
   constexpr int64_t size() const { return hi - lo; }
   constexpr Iterator begin() const { return {lo}; }
   constexpr Iterator end() const { return {hi}; }
+
+  constexpr Range common_with(Range other) const {
+    const int64_t first = std::max(lo, other.lo);
+    return {first, std::max(first, std::min(hi, other.hi))};
+  }
 
   // [lo, hi) cut to [0, extent); padding beyond the kernel makes ranges that miss it altogether.
   static constexpr Range within(int64_t lo, int64_t hi, int64_t extent) {
@@ -139,7 +159,7 @@ struct PhaseOrder {
 
   // Positions for so many sources; those of a phase that is one short are left empty.
   static constexpr int64_t size_of(int64_t sources, int64_t step) {
-    return std::min(step, sources) * ceil_div(sources, step);
+    return product(std::min(step, sources), ceil_div(sources, step));
   }
   constexpr int64_t size() const { return size_of(sources.size(), step); }
   constexpr int64_t position(int64_t s) const {

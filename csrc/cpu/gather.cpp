@@ -35,11 +35,10 @@ class GatherLoops {
   void run() const {
     const int64_t bands = blocking.rows.count * blocking.columns.count;
     const int64_t items = g.groups * blocking.images.count * blocking.parts.count;  // of a band
-    const auto dtype = c10::CppTypeToScalarType<T>::value;
     const int64_t work =
-        blocking.images.size * pixels * g.C * g.taps() * blocking.parts.size * tile_lanes();
+        product(blocking.images.size, pixels, g.C, g.taps(), blocking.parts.size, tile_lanes());
     at::parallel_for(0, bands * items, grain_of(work), [&](int64_t begin, int64_t end) {
-      const at::Tensor scratch = at::empty({strip_size + sums_size}, dtype);
+      const at::Tensor scratch = room_for<T>(strip_size + blocking.levels * sums_size);
       for (int64_t band = begin / items; band * items < end; ++band) {
         Desk desk = desk_for(band, scratch.mutable_data_ptr<T>());
         const int64_t first = band * items;
@@ -60,7 +59,8 @@ class GatherLoops {
     Strip<T> strip;
     Schedule schedule;
     Reduction<T> reduction;
-    T *copies, *sums;
+    T *copies, *levels;  // strips; the sums of every level of groups of chains
+    T* sums;             // of the current level
   };
 
   Desk desk_for(int64_t i, T* scratch) const {
@@ -69,8 +69,12 @@ class GatherLoops {
     const Strip<T> strip(tiles, g.h, g.w, band);
     const SourceLayout layout =
         blocking.strips ? strip.layout(g.h, g.w) : layout_of_tensor(g.h, g.w, g.source);
-    return {strip, Schedule(g, layout, band, tiles.max_rows(blocking.vecs.size)),
-            Reduction<T>(g, order, layout), scratch, scratch + strip_size};
+    return {strip,
+            Schedule(g, layout, band, tiles.max_rows(blocking.vecs.size)),
+            Reduction<T>(g, order, layout),
+            scratch,
+            scratch + strip_size,
+            scratch + strip_size};
   }
 
   Item item_at(int64_t i) const {
@@ -82,15 +86,38 @@ class GatherLoops {
   int64_t tile_lanes() const { return blocking.vecs.size * tiles.lanes; }
   int64_t panel_size() const { return order.size; }
 
-  // Channel block by channel block, so that the strip and the panel's share stay in the cache.
   void run_item(const Item& item, Desk& desk) const {
-    for (int64_t block : Range{0, std::max<int64_t>(1, blocking.channels.count)}) {
-      const Range channels = blocking.channels.at(block, g.C);
-      if (blocking.strips) fill_strips(item, desk, channels);
-      for (int64_t vec_block : item.blocks) add_block(item, desk, channels, vec_block);
-    }
+    add_chains(item, desk, {0, blocking.chains.count()}, /*level=*/0);
     for (int64_t vec_block : item.blocks)
       for (int64_t n : item.images) store_block(item, desk, n, vec_block);
+  }
+
+  // Sums some chains into the sums of a level: one after the other, or in groups that each are a sum of
+  // the next level first. The strip and the chain's share of the panels stay in the cache.
+  void add_chains(const Item& item, Desk& desk, Range chains, int64_t level) const {
+    const Blocks groups = Chains::groups_of(chains.size());
+    if (groups.count == 1) {
+      desk.sums = desk.levels + level * sums_size;
+      for (int64_t i : chains) add_chain(item, desk, blocking.chains.at(i), i == chains.lo);
+      return;
+    }
+    for (int64_t i : Range{0, groups.count}) {
+      const Range group = groups.at(i, chains.size());
+      add_chains(item, desk, {chains.lo + group.lo, chains.lo + group.hi}, level + 1);
+      add_level(desk, level, i == 0);
+    }
+    desk.sums = desk.levels + level * sums_size;
+  }
+
+  void add_level(const Desk& desk, int64_t level, bool fresh) const {
+    T* to = desk.levels + level * sums_size;
+    const T* from = to + sums_size;
+    for (int64_t i = 0; i < sums_size; ++i) to[i] = fresh ? from[i] : to[i] + from[i];
+  }
+
+  void add_chain(const Item& item, Desk& desk, const Chain& chain, bool fresh) const {
+    if (blocking.strips && chain.is_first_of_channels()) fill_strips(item, desk, chain.channels);
+    for (int64_t vec_block : item.blocks) add_block(item, desk, chain, vec_block, fresh);
   }
 
   void fill_strips(const Item& item, const Desk& desk, Range channels) const {
@@ -106,16 +133,19 @@ class GatherLoops {
 
   Range panels_of(int64_t vec_block) const { return blocking.vecs.at(vec_block, blocking.panels); }
 
-  void add_block(const Item& item, Desk& desk, Range channels, int64_t vec_block) const {
-    const Range panel = panels_of(vec_block);
+  void add_block(const Item& item, Desk& desk, const Chain& chain, int64_t vec_block,
+                 bool fresh) const {
+    const Range panel = panels_of(vec_block), channels = chain.channels;
     const int64_t first_panel = item.group * blocking.panels + panel.lo;
     TileArgs<T> args{};
     args.b = panels + first_panel * panel_size() + channels.lo * order.c;
     args.panel_stride = panel_size();
     args.acc_stride = panel.size() * tiles.lanes;
-    args.fresh = channels.lo == 0;
+    args.fresh = fresh;
     desk.schedule.for_each_rectangle([&](const Rectangle& rectangle, Range taps_h, Range taps_w) {
-      desk.reduction.set(channels.size(), taps_h, taps_w, args);
+      desk.reduction.set(chain, taps_h.common_with(chain.taps_h), taps_w.common_with(chain.taps_w),
+                         args);
+      if (args.run_count == 0 && !fresh) return;
       for (int64_t n : item.images) {
         const T* image = blocking.strips ? desk.copies + (n - item.images.lo) * strip_image
                                          : g.source.at(n, item.group * g.C + channels.lo);

@@ -7,6 +7,7 @@
 #include <vector>
 
 #include "cpu/schedule.h"
+#include "cpu/scratch.h"
 #include "cpu/tile.h"
 
 namespace convgrad::cpu {
@@ -25,12 +26,11 @@ class WeightPacking {
         to_down(g.h.weight_step * g.weight.h) {}
 
   at::Tensor run() const {
-    const auto dtype = c10::CppTypeToScalarType<T>::value;
-    at::Tensor packed = at::empty({g.groups * panels * order.size}, dtype);
+    at::Tensor packed = room_for<T>(product(g.groups, panels, order.size));
     T* vectors = packed.mutable_data_ptr<T>();
     const int64_t items = g.groups * panels * blocks.count;
     const int64_t grain =
-        grain_of(8 * blocks.size * g.taps() * tiles.lanes);  // costlier than a sum
+        grain_of(product(8, blocks.size, g.taps(), tiles.lanes));  // costlier than a sum
     at::parallel_for(0, items, grain, [&](int64_t begin, int64_t end) {
       std::vector<T> turned(blocks.size * g.taps() * tiles.lanes);
       for (int64_t i : Range{begin, end}) pack_block(i, vectors, turned.data());
@@ -65,7 +65,7 @@ class WeightPacking {
 
   // As many as are turned at a time: few under a large kernel.
   int64_t channels_of_block() const {
-    const int64_t bytes = std::max<int64_t>(1, g.taps()) * tiles.lanes * sizeof(T);
+    const int64_t bytes = product(g.taps(), tiles.lanes, sizeof(T));
     return std::clamp<int64_t>(kBlockBytes / bytes, 1, kChannels);
   }
 

@@ -70,13 +70,18 @@ class PixelRows {
            g.w.pixel(s.xs.lo) * g.destination.w;
   }
 
+  // Sums and bias; where a pixel lies in the padding the sum is empty, whatever `sums` has there.
   void copy_out(const Segment& s, int64_t channel, T bias, const T* sums) const {
     T* to = destination(s, channel);
     const int64_t step = g.w.pixel_step * g.destination.w;
+    const Source<T> seen = source(s);
+    const int64_t after = seen.before + seen.count;
+    for (int64_t j = 0; j < seen.before; ++j) to[j * step] = bias;
     if (step == 1)
-      for (int64_t j = 0; j < s.xs.size(); ++j) to[j] = sums[j] + bias;
+      for (int64_t j = seen.before; j < after; ++j) to[j] = sums[j] + bias;
     else
-      for (int64_t j = 0; j < s.xs.size(); ++j) to[j * step] = sums[j] + bias;
+      for (int64_t j = seen.before; j < after; ++j) to[j * step] = sums[j] + bias;
+    for (int64_t j = after; j < s.xs.size(); ++j) to[j * step] = bias;
   }
 
  private:

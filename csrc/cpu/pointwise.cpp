@@ -7,7 +7,9 @@
 #include <numeric>
 #include <vector>
 
+#include "cpu/chains.h"
 #include "cpu/pixel_rows.h"
+#include "cpu/scratch.h"
 
 namespace convgrad::cpu {
 namespace {
@@ -29,7 +31,7 @@ class PointwiseLoops {
         width(kVecs * tiles.lanes),
         row_blocks(Blocks::covering(g.M, tiles.max_rows(kVecs))),
         row_width(Blocks::covering(row_blocks.size, tiles.lanes).count * tiles.lanes),
-        channels(Blocks::covering(g.C, longest_sum(g.C))),
+        channels(Chains(g.C, 1, 1).channels),
         panels(Blocks::covering(panel_count(),
                                 std::max<int64_t>(1, kStripBytes / panel_bytes(tiles, g)))),
         parts(Blocks::covering(row_blocks.count, blocks_of_part())),
@@ -37,15 +39,15 @@ class PointwiseLoops {
         packed(pack_weight()) {}
 
   static int64_t panel_bytes(const Tiles<T>& tiles, const Gather<T>& g) {
-    return (g.C + tiles.max_rows(kVecs)) * kVecs * tiles.lanes * static_cast<int64_t>(sizeof(T));
+    return product(g.C + tiles.max_rows(kVecs), kVecs, tiles.lanes, sizeof(T));
   }
 
   void run() const {
     const int64_t items = g.groups * panels.count * parts.count;
-    const int64_t work = panels.size * width * g.C * parts.size * row_blocks.size;
+    const int64_t work = product(panels.size, width, g.C, parts.size, row_blocks.size);
     at::parallel_for(0, items, grain_of(work), [&](int64_t begin, int64_t end) {
       const int64_t size = panels.size * panel_size() + row_blocks.size * width;
-      const at::Tensor scratch = at::empty({size}, c10::CppTypeToScalarType<T>::value);
+      const at::Tensor scratch = room_for<T>(size);
       run_items({begin, end}, scratch.mutable_data_ptr<T>());
     });
   }
@@ -61,8 +63,7 @@ class PointwiseLoops {
 
   // Channel by channel, the weights of a tile's rows beside each other.
   at::Tensor pack_weight() const {
-    const auto dtype = c10::CppTypeToScalarType<T>::value;
-    at::Tensor result = at::empty({g.groups * row_blocks.count * block_size()}, dtype);
+    at::Tensor result = room_for<T>(product(g.groups, row_blocks.count, block_size()));
     T* blocks = result.mutable_data_ptr<T>();
     const T* weight = g.weight.data + g.h.tap(0) * g.weight.h + g.w.tap(0) * g.weight.w;
     const int64_t grain = grain_of(8 * block_size());
@@ -132,12 +133,13 @@ class PointwiseLoops {
                 T* sums) const {
     const Range rows = row_blocks.at(block, g.M);
     const int64_t channel = group * g.M + rows.lo;
-    const bool straight = segments.front().xs.size() == width && pixels.is_gapless() && !g.bias;
+    const Source<T> source = pixels.source(segments.front());
+    const bool whole = source.count == width;  // the panel is one row of pixels inside the image
+    const bool straight = whole && pixels.is_gapless() && !g.bias;
     T* acc = straight ? pixels.destination(segments.front(), channel) : sums;
     const int64_t acc_stride = straight ? g.destination.c : width;
     const int64_t pixel_count = segments.back().at + segments.back().xs.size();
-    const Source<T> source = pixels.source(segments.front());
-    const bool there = in_place && source.count == width;
+    const bool there = in_place && whole;
     const Panel panel{there ? source.from + group * g.C * g.source.c : strip,
                       there ? g.source.c : width};
     if (straight) fetch_results(acc, rows.size());
@@ -285,7 +287,8 @@ class PointwiseLoops {
 template <typename T>
 bool is_pointwise(const Tiles<T>& tiles, const Gather<T>& g) {
   return g.taps() == 1 && g.source.c != 1 && g.destination.c != 1 && g.M >= tiles.max_rows(kVecs) &&
-         PointwiseLoops<T>::panel_bytes(tiles, g) <= kPanelBytes;
+         PointwiseLoops<T>::panel_bytes(tiles, g) <= kPanelBytes &&
+         Chains::levels_of(Chains(g.C, 1, 1).count()) == 1;
 }
 
 template <typename T>

@@ -5,6 +5,7 @@
 #include <algorithm>
 #include <vector>
 
+#include "cpu/chains.h"
 #include "cpu/schedule.h"
 #include "cpu/tile.h"
 
@@ -16,8 +17,11 @@ class Reduction {
   Reduction(const Gather<T>& g, const PanelOrder& order, const SourceLayout& from)
       : g(g), order(order), from(from) {}
 
-  // Lets tiles sum over these taps of so many channels.
-  void set(int64_t channels, Range taps_h, Range taps_w, TileArgs<T>& args) {
+  // Lets tiles sum over a chain's channels and these of its taps.
+  void set(const Chain& chain, Range taps_h, Range taps_w, TileArgs<T>& args) {
+    const int64_t channels = chain.channels.size();
+    args.run_count = 0;
+    if (taps_h.size() == 0 || taps_w.size() == 0) return;
     const bool inside = g.channels_inside();
     args.length = inside ? channels : taps_w.size();
     args.a_step = inside ? from.c : g.w.tap_step * g.source.w;
@@ -26,7 +30,7 @@ class Reduction {
     const int64_t first_c = inside ? 1 : channels;
     const Range first_w{taps_w.lo, inside ? taps_w.hi : std::min(taps_w.lo + 1, taps_w.hi)};
     // In one channel, rows of taps follow each other: all rectangles of a column share them.
-    const Range rows = first_c == 1 ? Range{0, g.h.T} : taps_h;
+    const Range rows = first_c == 1 ? chain.taps_h : taps_h;
     make(first_c, rows, first_w);
     args.runs = runs.data() + (taps_h.lo - rows.lo) * first_w.size();
     args.run_count = first_c * taps_h.size() * first_w.size();

@@ -2,7 +2,6 @@
 #pragma once
 
 #include <algorithm>
-#include <cmath>
 #include <vector>
 
 #include "conv_shape.h"
@@ -10,14 +9,6 @@
 #include "cpu/views.h"
 
 namespace convgrad::cpu {
-
-// How long a sum of so many products runs in a register before it is added to a second one. Of n
-// products in chains of L, rounding adds up as n/L large errors of the second sum and n small ones of
-// the chains, L/n as large: least together where L goes as n^(2/3).
-inline int64_t longest_sum(int64_t products) {
-  const double n = static_cast<double>(products);
-  return std::clamp<int64_t>(static_cast<int64_t>(std::cbrt(n * n)), 192, 1152);
-}
 
 // One gathering pass over one phase of its destination. The lanes are the destination's channels, M
 // of them in each group; the sum runs over the source's channels, C in each group, and over the taps.
@@ -33,7 +24,7 @@ struct Gather {
   int64_t bias_stride;
   bool filters_are_lanes;  // in forward; in grad_input the sum runs over them
 
-  int64_t taps() const { return h.T * w.T; }
+  int64_t taps() const { return product(h.T, w.T); }
 
   // The tile's runs go along the longer one of channels and horizontal taps.
   bool channels_inside() const { return C >= w.T; }
@@ -47,10 +38,10 @@ struct PanelOrder {
   template <typename T>
   static PanelOrder of(const Gather<T>& g, int64_t lanes) {
     if (!g.channels_inside())
-      return {g.taps() * lanes, g.w.T * lanes, lanes, g.C * g.taps() * lanes};
+      return {product(g.taps(), lanes), g.w.T * lanes, lanes, product(g.C, g.taps(), lanes)};
     // A vector more for each tap: at a multiple of a page, taps would meet in one set of the cache.
-    const int64_t tap = (g.C + 1) * lanes;
-    return {lanes, g.w.T * tap, tap, g.taps() * tap};
+    const int64_t tap = product(g.C + 1, lanes);
+    return {lanes, product(g.w.T, tap), tap, product(g.taps(), tap)};
   }
 };
 

@@ -19,13 +19,14 @@ class Strip {
         w(walk_w, band.xs),
         phases_h(h.phases_read(walk_h)),
         phases_w(w.phases_read(walk_w)),
-        channel(channel_size_of(h.size() * w.size())) {}
+        channel(channel_size_of(product(h.size(), w.size()))) {}
 
   // The largest channel of any band of so many rows and columns; at the borders it is smaller.
   static int64_t largest_channel(const Walk& walk_h, const Walk& walk_w, int64_t rows,
                                  int64_t columns) {
-    return channel_size_of(PhaseOrder::size_of(walk_h.most_sources_of(rows), walk_h.step) *
-                           PhaseOrder::size_of(walk_w.most_sources_of(columns), walk_w.step));
+    return channel_size_of(
+        product(PhaseOrder::size_of(walk_h.most_sources_of(rows), walk_h.step),
+                PhaseOrder::size_of(walk_w.most_sources_of(columns), walk_w.step)));
   }
 
   int64_t channel_size() const { return channel; }
@@ -56,7 +57,7 @@ class Strip {
   // An odd number of cache lines: channels spread over all sets of the cache.
   static int64_t channel_size_of(int64_t pixels) {
     constexpr int64_t line = 64 / sizeof(T);
-    return (((pixels + line - 1) / line) | 1) * line;
+    return product(ceil_div(pixels, line) | 1, line);
   }
 
   static void copy(T* to, const T* from, int64_t count) {
