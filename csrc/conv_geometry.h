@@ -35,6 +35,17 @@ constexpr int64_t product(Ints... factors) {
   return overflow ? std::numeric_limits<int64_t>::max() : result;
 }
 
+// Where a pixel is stored, from pixel 0 on, in elements: the distance along one axis, or along two. It is
+// counted modulo 2^64. A pixel in the padding can be so far away that its place is no int64_t; it is never
+// read, and places inside come out right.
+constexpr int64_t place(int64_t pixels, int64_t stride) {
+  return static_cast<int64_t>(static_cast<uint64_t>(pixels) * static_cast<uint64_t>(stride));
+}
+constexpr int64_t place(int64_t y, int64_t stride_y, int64_t x, int64_t stride_x) {
+  return static_cast<int64_t>(static_cast<uint64_t>(place(y, stride_y)) +
+                              static_cast<uint64_t>(place(x, stride_x)));
+}
+
 // The half-open interval [lo, hi); never hi < lo.
 struct Range {
   struct Iterator {

@@ -13,8 +13,8 @@ struct ConvShape {
 
   constexpr int64_t C_in_per_group() const { return C_in / groups; }
   constexpr int64_t C_out_per_group() const { return C_out / groups; }
-  constexpr int64_t taps() const { return h.K * w.K; }
-  constexpr int64_t output_pixels() const { return h.O * w.O; }
+  constexpr int64_t taps() const { return product(h.K, w.K); }
+  constexpr int64_t output_pixels() const { return product(h.O, w.O); }
 
   // Channels are numbered over all groups; these are the ones that share a group with a channel.
   constexpr Range inputs_of(int64_t c_out) const {

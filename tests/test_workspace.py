@@ -56,19 +56,13 @@ LAYERS = {
 
 
 def packed_weight(layer: Layer, pass_name: str, lanes: int) -> int:
-    """Bytes of the weight, the channels in the lanes rounded up to the vector.
-
-    Winograd's windows have 16 numbers for the 9 taps of a 3x3 kernel of stride 1.
-    """
-    taps = layer.K_h * layer.K_w
-    if (layer.K_h, layer.K_w, layer.stride, layer.dilation) == (3, 3, 1, 1):
-        taps = 16
+    """Bytes of the weight, the channels in the lanes rounded up to the vector."""
     C_in, C_out = layer.C_in // layer.groups, layer.C_out // layer.groups
     if pass_name == "grad_input":
         C_in = ceil(C_in / lanes) * lanes
     else:
         C_out = ceil(C_out / lanes) * lanes
-    return 4 * layer.groups * C_in * C_out * taps
+    return 4 * layer.groups * C_in * C_out * layer.K_h * layer.K_w
 
 
 def beyond_the_packed_weight(layer: Layer, pass_name: str, kernel_name: str, threads: int) -> int:

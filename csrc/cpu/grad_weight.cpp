@@ -3,22 +3,17 @@
 #include <ATen/ATen.h>
 #include <ATen/Parallel.h>
 
-#include <numeric>
 #include <vector>
 
+#include "cpu/scratch.h"
 #include "cpu/stretches.h"
+#include "cpu/weight_blocking.h"
 #include "cpu/weight_sums.h"
 #include "cpu/winograd.h"
 #include "cpu/winograd_choice.h"
 
 namespace convgrad::cpu {
 namespace {
-
-constexpr int64_t kStretchPixels = 512;
-constexpr int64_t kPackedBytes = 256 << 10;      // of grad_output, packed at a time
-constexpr int64_t kInputStripBytes = 192 << 10;  // of one tile's input channels, copied at a time
-constexpr int64_t kSumsBytes = 512 << 10;        // a thread's second-level sums
-constexpr int64_t kWantedItems = 8;  // to share out; a constant, so that the result is too
 
 // A thread's item: a part of the output channels, a block of input channels and some stretches. It
 // keeps the sums of all taps while it walks the pixels stretch by stretch.
@@ -32,118 +27,51 @@ class GradWeightLoops {
         input(images_of<T>(input)),
         grad_output(images_of<T>(grad_output)),
         grad_weight(images_of<T>(grad_weight)),
-        layout(layout_of_sums()),
-        stretches(shape, pixels_of_stretch(),
-                  [this](const Blocks& columns, const Blocks& rows) {
-                    return strip_bytes(columns, rows) <= kInputStripBytes;
-                  }),
-        copied(crowded() && strip_bytes(stretches.columns, stretches.rows) <= kInputStripBytes),
-        chunks(Blocks::covering(std::max<int64_t>(1, stretches.count()), stretches_per_chunk())) {}
+        blocking(tiles, shape, this->input),
+        layout(blocking.sums),
+        stretches(blocking.stretches),
+        chunks(blocking.chunks) {}
 
-  void run() {
+  void run() const {
     const int64_t items = layout.item_count();
-    const int64_t size = items * layout.item_size();
-    const auto dtype = c10::CppTypeToScalarType<T>::value;
-    at::Tensor sums = at::empty({chunks.count * size}, dtype);
+    const int64_t size = product(items, layout.item_size());
+    const int64_t apart = blocking.chunks_apart ? chunks.count : 1;
+    at::Tensor sums = room_for<T>(product(apart, size));
     T* all = sums.template mutable_data_ptr<T>();
-    const int64_t work = layout.item_size() * chunks.size * stretches.pixels();
-    at::parallel_for(0, items * chunks.count, grain_of(work), [&](int64_t begin, int64_t end) {
-      const at::Tensor scratch = at::empty({scratch_size()}, dtype);
-      for (int64_t i : Range{begin, end})
-        sum_item(i / chunks.count, i % chunks.count, scratch.mutable_data_ptr<T>(),
-                 all + (i % chunks.count) * size + i / chunks.count * layout.item_size());
+    const int64_t work = product(layout.item_size(), chunks.size, stretches.pixels());
+    at::parallel_for(0, items * apart, grain_of(work), [&](int64_t begin, int64_t end) {
+      const at::Tensor scratch = room_for<T>(scratch_size());
+      for (int64_t i : Range{begin, end}) {
+        const int64_t item = i / apart, chunk = i % apart;
+        const Range some = blocking.chunks_apart ? Range{chunk, chunk + 1} : Range{0, chunks.count};
+        sum_item(item, some, scratch.mutable_data_ptr<T>(),
+                 all + chunk * size + item * layout.item_size());
+      }
     });
-    at::parallel_for(0, items, grain_of(8 * layout.item_size() * chunks.count),
+    at::parallel_for(0, items, grain_of(product(8, layout.item_size(), apart)),
                      [&](int64_t begin, int64_t end) {
                        for (int64_t i : Range{begin, end})
-                         store_item(i, all + i * layout.item_size(), size);
+                         store_item(i, all + i * layout.item_size(), apart, size);
                      });
   }
 
  private:
-  // Also sets `tile_rows`.
-  WeightSums<T> layout_of_sums() {
-    WeightSums<T> sums{
-        tiles, shape,       Blocks::covering(shape.C_out_per_group(), tiles.lanes).count, {}, {},
-        {},    shape.taps()};
-    sums.outs = Blocks::covering(sums.panels, shape.C_in_per_group() <= 7 ? 4 : 2);
-    tile_rows = Blocks::covering(shape.C_in_per_group(), tiles.max_rows(sums.outs.size)).size;
-    const int64_t wanted = items_of_channels(sums);
-    sums.parts = Blocks::covering(sums.outs.count, outs_of_part(sums, wanted));
-    sums.ins = input_blocks(sums, wanted);
-    return sums;
-  }
-
-  int64_t packed_size() const {
-    return layout.parts.size * stretches.pixels() * layout.vector_size();
-  }
   int64_t scratch_size() const {
-    const int64_t strip = copied ? strip_bytes(stretches.columns, stretches.rows) / sizeof(T) : 0;
-    return packed_size() + strip * stretches.images.size;
+    return blocking.packed_size() + blocking.strip_size(shape) + blocking.waiting_size();
   }
 
-  // Whether the rows of a tile, which are channels, push each other out of the first cache: it finds
-  // a line by its address modulo 4096 bytes, and holds few lines of the same one.
-  bool crowded() const {
-    constexpr int64_t kModulus = 4096, kLines = 4;
-    const int64_t step = input.c * static_cast<int64_t>(sizeof(T));
-    return tile_rows * std::gcd(step, kModulus) > kLines * kModulus;
+  // Chunk after chunk: the first one's sums are the item's, and those of the others are added to them.
+  void sum_item(int64_t item, Range some_chunks, T* scratch, T* sums) const {
+    T* waiting = scratch + blocking.packed_size() + blocking.strip_size(shape);
+    for (int64_t chunk : some_chunks) {
+      const bool first = chunk == some_chunks.lo;
+      sum_chunk(item, chunk, scratch, first ? sums : waiting);
+      if (!first)
+        for (int64_t i : Range{0, layout.item_size()}) sums[i] += waiting[i];
+    }
   }
 
-  // How many items the channels have to make. Those of several chunks of pixels come cheaper, but
-  // each chunk has sums of its own.
-  int64_t items_of_channels(const WeightSums<T>& sums) const {
-    const int64_t bytes = shape.groups * sums.outs.count * sums.vector_size() *
-                          shape.C_in_per_group() * shape.taps() * static_cast<int64_t>(sizeof(T));
-    const int64_t pixels = shape.N * shape.output_pixels();
-    const int64_t possible = std::min(kSumsBytes / bytes, pixels / kStretchPixels);
-    return Blocks::covering(kWantedItems, std::max<int64_t>(1, possible)).count;
-  }
-
-  // A stretch of the input is fetched, and maybe copied, for all taps and all output channels of a
-  // part: the fewer taps, the more channels.
-  int64_t outs_of_part(const WeightSums<T>& sums, int64_t wanted_items) const {
-    constexpr int64_t kProducts = 1152;  // of each pixel that is fetched
-    const int64_t lanes = std::min<int64_t>(512, kProducts / shape.taps());
-    const int64_t sharing = shape.groups * sums.outs.count / wanted_items;
-    return std::max<int64_t>(1, std::min(lanes / sums.vector_size(), sharing));
-  }
-
-  int64_t pixels_of_stretch() const {
-    const int64_t fitting = kPackedBytes / (layout.parts.size * layout.vector_size() * sizeof(T));
-    return std::min(kStretchPixels, fitting);
-  }
-
-  int64_t strip_bytes(const Blocks& columns, const Blocks& rows) const {
-    const int64_t channel =
-        Strip<T>::largest_channel(shape.h.outputs(), shape.w.outputs(), rows.size, columns.size);
-    return channel * tile_rows * static_cast<int64_t>(sizeof(T));
-  }
-
-  // Input channels in blocks of whole tiles whose sums fit, and in several blocks if that is what it
-  // takes to have enough items.
-  Blocks input_blocks(const WeightSums<T>& sums, int64_t wanted_items) const {
-    const int64_t C = shape.C_in_per_group(), tile_count = (C + tile_rows - 1) / tile_rows;
-    const int64_t tile_bytes =
-        sums.parts.size * tile_rows * shape.taps() * sums.vector_size() * sizeof(T);
-    const int64_t fitting = std::max<int64_t>(1, kSumsBytes / tile_bytes);
-    const int64_t wanted = Blocks::covering(wanted_items, shape.groups * sums.parts.count).count;
-    const int64_t per_block = std::min(fitting, (tile_count + wanted - 1) / wanted);
-    const int64_t size = Blocks::covering(tile_count, per_block).size * tile_rows;
-    return {(C + size - 1) / size, size};
-  }
-
-  // Where channels make too few items, the pixels are split too, unless the sums of the further chunks
-  // would take too much.
-  int64_t stretches_per_chunk() const {
-    const int64_t items = layout.item_count();
-    const int64_t bytes = items * layout.item_size() * static_cast<int64_t>(sizeof(T));
-    const int64_t wanted = (kWantedItems + items - 1) / items;
-    const int64_t count = std::min(wanted, 1 + kSumsBytes / bytes);
-    return std::max<int64_t>(1, (stretches.count() + count - 1) / count);
-  }
-
-  void sum_item(int64_t item, int64_t chunk, T* packed, T* sums) const {
+  void sum_chunk(int64_t item, int64_t chunk, T* packed, T* sums) const {
     const auto [group, blocks, channels] = layout.item(item);
     std::fill_n(sums, layout.item_size(), T(0));
     for (int64_t i : chunks.at(chunk, stretches.count())) {
@@ -151,9 +79,9 @@ class GradWeightLoops {
       for (int64_t block : blocks)
         pack_grad_output(group, layout.outs.at(block, layout.panels), stretch,
                          packed + (block - blocks.lo) * stretches.pixels() * layout.vector_size());
-      for (int64_t c = channels.lo; c < channels.hi; c += tile_rows)
-        add_tiles(group, {c, std::min(c + tile_rows, channels.hi)}, blocks, stretch, packed,
-                  sums + (c - channels.lo) * shape.taps() * layout.vector_size());
+      for (int64_t c = channels.lo; c < channels.hi; c += blocking.tile_rows)
+        add_tiles(group, {c, std::min(c + blocking.tile_rows, channels.hi)}, blocks, stretch,
+                  packed, sums + (c - channels.lo) * shape.taps() * layout.vector_size());
     }
   }
 
@@ -166,8 +94,8 @@ class GradWeightLoops {
     return {stretches.images.at(row / stretches.rows.count, shape.N),
             band,
             strip,
-            copied ? strip.layout(h, w) : layout_of_tensor(h, w, input),
-            copied ? strip.channel_size() * tile_rows : input.n,
+            blocking.copied ? strip.layout(h, w) : layout_of_tensor(h, w, input),
+            blocking.copied ? strip.channel_size() * blocking.tile_rows : input.n,
             outputs_of_taps(shape.h, band.ys),
             outputs_of_taps(shape.w, band.xs),
             tiles.lanes};
@@ -206,8 +134,8 @@ class GradWeightLoops {
     const int64_t channel = group * shape.C_in_per_group() + channels.lo;
     TileArgs<T> args{};
     args.a = input.at(stretch.images.lo, channel);
-    if (copied) {
-      T* strip = packed + packed_size();
+    if (blocking.copied) {
+      T* strip = packed + blocking.packed_size();
       for (int64_t n : Range{0, stretch.images.size()})
         stretch.strip.fill(strip + n * stretch.image_size, input,
                            input.at(stretch.images.lo + n, channel), channels.size());
@@ -240,8 +168,8 @@ class GradWeightLoops {
     }
   }
 
-  void store_item(int64_t i, T* sums, int64_t chunk_size) const {
-    layout.add_chunks(sums, chunks.count, chunk_size);
+  void store_item(int64_t i, T* sums, int64_t apart, int64_t chunk_size) const {
+    layout.add_chunks(sums, apart, chunk_size);
     const auto item = layout.item(i);
     for (int64_t block : item.blocks)
       layout.store_block(item, block, sums + (block - item.blocks.lo) * layout.block_size(),
@@ -252,11 +180,10 @@ class GradWeightLoops {
   const ConvShape& shape;
   Images<const T> input, grad_output;
   Images<T> grad_weight;
-  int64_t tile_rows;
-  WeightSums<T> layout;
-  Stretches stretches;
-  bool copied;    // whether the tiles read copies of the input
-  Blocks chunks;  // of stretches
+  WeightBlocking<T> blocking;
+  const WeightSums<T>& layout;
+  const Stretches& stretches;
+  const Blocks chunks;
 };
 
 }  // namespace

@@ -22,8 +22,8 @@ class WeightPacking {
         order(order),
         panels(Blocks::covering(g.M, tiles.lanes).count),
         blocks(Blocks::covering(g.C, channels_of_block())),
-        to_right(g.w.weight_step * g.weight.w),
-        to_down(g.h.weight_step * g.weight.h) {}
+        to_right(place(g.w.weight_step, g.weight.w)),
+        to_down(place(g.h.weight_step, g.weight.h)) {}
 
   at::Tensor run() const {
     at::Tensor packed = room_for<T>(product(g.groups, panels, order.size));
@@ -117,7 +117,8 @@ class PackedWeight {
   void release() { data.reset(); }
 
   PanelOrder order_for(const Gather<T>& phase) const {
-    return {order.c, phase.h.weight_step * order.t_h, phase.w.weight_step * order.t_w, order.size};
+    return {order.c, place(phase.h.weight_step, order.t_h), place(phase.w.weight_step, order.t_w),
+            order.size};
   }
 
  private:

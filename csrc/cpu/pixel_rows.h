@@ -60,10 +60,10 @@ class PixelRows {
         g.source.at(s.n, 0) + g.h.source(s.y, 0) * g.source.h + g.w.source(xs.lo, 0) * g.source.w,
         xs.lo - s.xs.lo, xs.size()};
   }
-  int64_t source_step() const { return g.w.step * g.source.w; }
+  int64_t source_step() const { return place(g.w.step, g.source.w); }
 
   // Whether the pixels of a segment follow each other in the destination.
-  bool is_gapless() const { return g.w.pixel_step * g.destination.w == 1; }
+  bool is_gapless() const { return place(g.w.pixel_step, g.destination.w) == 1; }
 
   T* destination(const Segment& s, int64_t channel) const {
     return g.destination.at(s.n, channel) + g.h.pixel(s.y) * g.destination.h +
@@ -73,7 +73,7 @@ class PixelRows {
   // Sums and bias; where a pixel lies in the padding the sum is empty, whatever `sums` has there.
   void copy_out(const Segment& s, int64_t channel, T bias, const T* sums) const {
     T* to = destination(s, channel);
-    const int64_t step = g.w.pixel_step * g.destination.w;
+    const int64_t step = place(g.w.pixel_step, g.destination.w);
     const Source<T> seen = source(s);
     const int64_t after = seen.before + seen.count;
     for (int64_t j = 0; j < seen.before; ++j) to[j * step] = bias;

@@ -24,7 +24,7 @@ class Reduction {
     if (taps_h.size() == 0 || taps_w.size() == 0) return;
     const bool inside = g.channels_inside();
     args.length = inside ? channels : taps_w.size();
-    args.a_step = inside ? from.c : g.w.tap_step * g.source.w;
+    args.a_step = inside ? from.c : place(g.w.tap_step, g.source.w);
     args.b_step = inside ? order.c : order.t_w;
     // Where runs begin, which go along the channels or along the taps of a row.
     const int64_t first_c = inside ? 1 : channels;
@@ -44,8 +44,9 @@ class Reduction {
     Run* run = runs.data();
     for (int64_t c : Range{0, channels})
       for (int64_t t_h : taps_h) {
-        const int64_t a = c * from.c + from.t_h[t_h], b = c * order.c + t_h * order.t_h;
-        for (int64_t t_w : taps_w) *run++ = {a + from.t_w[t_w], b + t_w * order.t_w};
+        const int64_t a = place(c, from.c, 1, from.t_h[t_h]);
+        const int64_t b = c * order.c + t_h * order.t_h;
+        for (int64_t t_w : taps_w) *run++ = {place(1, a, 1, from.t_w[t_w]), b + t_w * order.t_w};
       }
   }
 

@@ -59,9 +59,9 @@ struct SourceLayout {
 
 template <typename T>
 SourceLayout layout_of_tensor(const Walk& h, const Walk& w, const Images<const T>& source) {
-  SourceLayout layout{source.c, h.step * source.h, w.step * source.w, {}, {}};
-  for (int64_t t : Range{0, h.T}) layout.t_h.push_back(h.source(0, t) * source.h);
-  for (int64_t t : Range{0, w.T}) layout.t_w.push_back(w.source(0, t) * source.w);
+  SourceLayout layout{source.c, place(h.step, source.h), place(w.step, source.w), {}, {}};
+  for (int64_t t : Range{0, h.T}) layout.t_h.push_back(place(h.source(0, t), source.h));
+  for (int64_t t : Range{0, w.T}) layout.t_w.push_back(place(w.source(0, t), source.w));
   return layout;
 }
 
@@ -84,12 +84,13 @@ struct Rectangle {
   void for_each_line(const Visit& visit) const {
     Line piece = line;
     for (int64_t i : Range{0, count}) {
-      piece.source = line.source + i * next, piece.destination = line.destination + i * to_next;
+      piece.source = place(1, line.source, i, next);
+      piece.destination = place(1, line.destination, i, to_next);
       for (int64_t left = line.rows; left > 0; left -= piece.rows) {
         piece.rows = std::min(tile_rows, left);
         visit(piece);
-        piece.source += piece.rows * piece.row_stride;
-        piece.destination += piece.rows * piece.destination_stride;
+        piece.source = place(1, piece.source, piece.rows, piece.row_stride);
+        piece.destination = place(1, piece.destination, piece.rows, piece.destination_stride);
         piece.first_pixel += piece.rows;
       }
     }
@@ -108,9 +109,9 @@ class Schedule {
         band(band),
         down(from.down),
         right(from.right),
-        to_down(g.h.pixel_step * g.destination.h),
-        to_right(g.w.pixel_step * g.destination.w),
-        origin(g.h.first_pixel * g.destination.h + g.w.first_pixel * g.destination.w),
+        to_down(place(g.h.pixel_step, g.destination.h)),
+        to_right(place(g.w.pixel_step, g.destination.w)),
+        origin(place(g.h.first_pixel, g.destination.h, g.w.first_pixel, g.destination.w)),
         max_rows(max_rows) {}
 
   template <typename Visit>
@@ -132,15 +133,15 @@ class Schedule {
   // line of its own.
   Rectangle rectangle(const Segment& row, const Segment& column) const {
     const Range ys = row.pixels, xs = column.pixels;
-    Rectangle found{
-        {ys.lo * down + xs.lo * right, origin + ys.lo * to_down + xs.lo * to_right, right, to_right,
-         xs.size(), (xs.lo - band.xs.lo) * band.ys.size() + (ys.lo - band.ys.lo) * xs.size()},
-        ys.size(),
-        down,
-        to_down,
-        max_rows};
+    Rectangle found{{place(ys.lo, down, xs.lo, right),
+                     origin + place(ys.lo, to_down, xs.lo, to_right), right, to_right, xs.size(),
+                     (xs.lo - band.xs.lo) * band.ys.size() + (ys.lo - band.ys.lo) * xs.size()},
+                    ys.size(),
+                    down,
+                    to_down,
+                    max_rows};
     Line& line = found.line;
-    if (down == right * xs.size() && to_down == to_right * xs.size()) {
+    if (down == place(xs.size(), right) && to_down == place(xs.size(), to_right)) {
       line.rows *= ys.size(), found.count = 1;
     } else if (xs.size() < kNarrow && ys.size() > xs.size()) {
       std::swap(line.row_stride, found.next);

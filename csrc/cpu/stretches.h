@@ -15,14 +15,19 @@ namespace convgrad::cpu {
 struct Stretches {
   Blocks columns, rows, images;
 
-  // Of so many pixels, but the rows only as far as `fit(columns, rows)` says.
-  template <typename Fit>
-  Stretches(const ConvShape& shape, int64_t pixels, const Fit& fit)
+  // Of so many pixels, but of fewer rows and images where a copy of what tiles read of the input,
+  // bytes_of_copy(columns, rows) for an image, would take more than `most_bytes`.
+  template <typename BytesOfCopy>
+  Stretches(const ConvShape& shape, int64_t pixels, int64_t most_bytes,
+            const BytesOfCopy& bytes_of_copy)
       : columns(Blocks::covering(shape.w.O, pixels)),
         rows(Blocks::covering(shape.h.O, std::max<int64_t>(1, pixels / columns.size))) {
-    while (rows.size > 1 && !fit(columns, rows)) rows = Blocks::covering(shape.h.O, rows.size / 2);
+    while (rows.size > 1 && bytes_of_copy(columns, rows) > most_bytes)
+      rows = Blocks::covering(shape.h.O, rows.size / 2);
     const bool whole = columns.count * rows.count == 1;
-    const int64_t fitting = whole ? pixels / shape.output_pixels() : 1;
+    const int64_t fitting =
+        whole ? std::min(pixels / shape.output_pixels(), most_bytes / bytes_of_copy(columns, rows))
+              : 1;
     images = Blocks::covering(shape.N, std::max<int64_t>(1, fitting));
   }
 

@@ -82,7 +82,7 @@ class Strip {
           {pixels + w.sources.lo, 1, w.sources.size(), row, row + w.phase_size});
     for (int64_t phase : phases_w) {
       const T* from = pixels + w.first_source(phase) * pixel_stride;
-      const int64_t step = w.step * pixel_stride;
+      const int64_t step = place(w.step, pixel_stride);
       for (int64_t j : Range{0, w.sources_in(phase)})
         row[phase * w.phase_size + j] = from[j * step];
     }

@@ -18,14 +18,26 @@ struct Images {
   T* at(int64_t n_, int64_t c_) const { return data + n_ * n + c_ * c; }
 };
 
+// An axis of one element can have any stride, as nothing is read along it: it gets the one that a
+// contiguous tensor has there.
+template <typename T>
+Images<T> images_at(T* data, const at::Tensor& t) {
+  int64_t strides[5] = {0, 0, 0, 0, 1};  // the last one stands for the elements
+  for (int64_t axis = 3; axis >= 0; --axis) {
+    const int64_t inner = axis == 3 ? 1 : t.size(axis + 1);
+    strides[axis] = t.size(axis) == 1 ? place(inner, strides[axis + 1]) : t.stride(axis);
+  }
+  return {data, strides[0], strides[1], strides[2], strides[3]};
+}
+
 template <typename T>
 Images<T> images_of(at::Tensor& t) {
-  return {t.mutable_data_ptr<T>(), t.stride(0), t.stride(1), t.stride(2), t.stride(3)};
+  return images_at(t.mutable_data_ptr<T>(), t);
 }
 
 template <typename T>
 Images<const T> images_of(const at::Tensor& t) {
-  return {t.const_data_ptr<T>(), t.stride(0), t.stride(1), t.stride(2), t.stride(3)};
+  return images_at(t.const_data_ptr<T>(), t);
 }
 
 // Blocks of `size` that cover `extent`, as equal as can be.
