@@ -50,7 +50,7 @@ struct Chains {
 
   // So many chains in groups that are summed before the groups are; or in a single one, if they are few.
   static Blocks groups_of(int64_t chains) {
-    constexpr int64_t kFew = 24, kGroups = 8;
+    constexpr int64_t kFew = 32, kGroups = 8;
     return Blocks::covering(chains,
                             chains <= kFew ? kFew : Blocks::covering(chains, kGroups).count);
   }
