@@ -10,6 +10,7 @@ from convgrad_ext.convert import convert, revert
 from convgrad_ext.functional import conv2d, conv2d_input, conv2d_weight
 from convgrad_ext.kernels import available_kernels, use_kernel
 from convgrad_ext.modules import Conv2d, LazyConv2d
+from convgrad_ext.replacing import replacing_conv2d
 from convgrad_ext.winograd import allow_winograd, winograd_allowed
 
 __version__ = version("convgrad_ext")
@@ -26,6 +27,7 @@ __all__ = [
     "conv2d_input",
     "conv2d_weight",
     "convert",
+    "replacing_conv2d",
     "revert",
     "use_kernel",
     "winograd_allowed",
