@@ -9,6 +9,7 @@ from torch.nn.utils import parametrize
 
 from convgrad_ext.arguments import torch_takes_padding
 from convgrad_ext.modules import Conv2d, LazyConv2d
+from convgrad_ext.own_forward import give_own_forward, has_own_forward, take_own_forward
 
 Module = TypeVar("Module", bound=nn.Module)
 Classes = dict[type[nn.Module], type[nn.Module]]
@@ -17,37 +18,58 @@ OURS_FOR_THEIRS: Classes = {nn.Conv2d: Conv2d, nn.LazyConv2d: LazyConv2d}
 THEIRS_FOR_OURS: Classes = {ours: theirs for theirs, ours in OURS_FOR_THEIRS.items()}
 
 
-def convert(module: Module) -> Module:
+def convert(module: Module, *, keep_class: bool = False) -> Module:
     """Makes every ``torch.nn.Conv2d`` in a model a :class:`convgrad_ext.Conv2d`, in place.
 
     Each layer stays the object that it is: parameters, buffers, hooks, names, training flag,
     parametrizations and what else refers to it are untouched, only its class changes. Subclasses of
     ``torch.nn.Conv2d`` are left alone, for they may have a forward of their own.
 
+    With ``keep_class=True`` not even the class changes: each ``torch.nn.Conv2d`` gets a forward of
+    its own, which runs here. Tools that look layers up by their exact type, such as
+    ``fuse_modules`` and FX quantization, go on finding them. A layer that already has a
+    ``_conv_forward`` of its own is left alone. ``docs/converting.md`` says which tool needs which.
+
     Args:
         module: a model, or a single layer.
+        keep_class: whether layers stay of the class ``torch.nn.Conv2d``.
 
     Returns:
         The same module.
 
     Raises:
-        TypeError: "convert: module must be a torch.nn.Module, but got Tensor".
+        TypeError: "convert: module must be a torch.nn.Module, but got Tensor"; "convert:
+            keep_class must be True or False, but got 1".
 
     Example:
         >>> import torch, convgrad_ext
         >>> model = torch.nn.Sequential(torch.nn.Conv2d(1, 4, 3), torch.nn.ReLU())
         >>> type(convgrad_ext.convert(model)[0])
         <class 'convgrad_ext.modules.Conv2d'>
+        >>> layer = convgrad_ext.convert(torch.nn.Conv2d(1, 4, 3), keep_class=True)
+        >>> type(layer)
+        <class 'torch.nn.modules.conv.Conv2d'>
 
     Source: https://docs.pytorch.org/docs/stable/generated/torch.nn.Conv2d.html
     """
     check_module("convert", module)
-    swap_classes(module, OURS_FOR_THEIRS)
+    if not isinstance(keep_class, bool):
+        raise TypeError(f"convert: keep_class must be True or False, but got {keep_class!r}")
+    for layer in module.modules():
+        if plain_class(layer) not in OURS_FOR_THEIRS:
+            continue
+        if keep_class:
+            give_own_forward(layer)
+        else:
+            take_own_forward(layer)
+            swap_class(layer, OURS_FOR_THEIRS)
     return module
 
 
 def revert(module: Module) -> Module:
     """Undoes :func:`convert`: every :class:`convgrad_ext.Conv2d` becomes ``torch.nn.Conv2d`` again.
+
+    Layers that were converted with ``keep_class=True`` lose the forward of their own.
 
     Args:
         module: a model, or a single layer.
@@ -70,26 +92,30 @@ def revert(module: Module) -> Module:
     Source: https://docs.pytorch.org/docs/stable/generated/torch.nn.Conv2d.html
     """
     check_module("revert", module)
-    for name, layer in module.named_modules():
-        if plain_class(layer) in THEIRS_FOR_OURS and not torch_takes_padding(
-            layer.padding, layer.stride
-        ):
+    ours = {name: layer for name, layer in module.named_modules() if runs_here(layer)}
+    for name, layer in ours.items():
+        if not torch_takes_padding(layer.padding, layer.stride):
             raise ValueError(
                 f"revert: layer '{name}' has padding={layer.padding}, which torch.nn.Conv2d does "
                 f"not take with stride={layer.stride}"
             )
-    swap_classes(module, THEIRS_FOR_OURS)
+    for layer in ours.values():
+        take_own_forward(layer)
+        swap_class(layer, THEIRS_FOR_OURS)
     return module
 
 
-def swap_classes(module: nn.Module, classes: Classes) -> None:
-    for layer in module.modules():
-        new_class = classes.get(plain_class(layer))
-        if new_class is None:
-            continue
-        if parametrize.is_parametrized(layer):
-            new_class = type(type(layer).__name__, (new_class,), dict(vars(type(layer))))
-        layer.__class__ = new_class
+def runs_here(layer: nn.Module) -> bool:
+    return plain_class(layer) in THEIRS_FOR_OURS or has_own_forward(layer)
+
+
+def swap_class(layer: nn.Module, classes: Classes) -> None:
+    new_class = classes.get(plain_class(layer))
+    if new_class is None:
+        return
+    if parametrize.is_parametrized(layer):
+        new_class = type(type(layer).__name__, (new_class,), dict(vars(type(layer))))
+    layer.__class__ = new_class
 
 
 def plain_class(layer: nn.Module) -> type[nn.Module]:
