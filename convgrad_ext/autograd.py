@@ -41,6 +41,7 @@ ops = torch.ops.convgrad_ext
 Pair = tuple[int, int]
 Padding = tuple[int, int, int, int]  # top, bottom, left, right
 Size = tuple[int, ...]
+Strides = tuple[int, ...]  # in memory, of a tensor; `stride` is the convolution's
 Gradients = tuple[Tensor | None, ...]
 
 
@@ -65,6 +66,7 @@ class Conv2dFunction(torch.autograd.Function):
     def setup_context(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
         input, weight, _, *ctx.params = inputs
         ctx.input_size, ctx.weight_size = tuple(input.shape), tuple(weight.shape)
+        ctx.input_strides, ctx.weight_strides = input.stride(), weight.stride()
         ctx.output_size = tuple(output.shape)
         save_factors(ctx, first=(0, input), second=(1, weight))
 
@@ -74,9 +76,13 @@ class Conv2dFunction(torch.autograd.Function):
         input, weight = ctx.saved_tensors
         if grad_output is not None:
             if ctx.needs_input_grad[0]:
-                grad_input = ops.conv2d_input(ctx.input_size, weight, grad_output, *ctx.params)
+                grad_input = ops.conv2d_input(
+                    ctx.input_size, weight, grad_output, *ctx.params, ctx.input_strides
+                )
             if ctx.needs_input_grad[1]:
-                grad_weight = ops.conv2d_weight(input, ctx.weight_size, grad_output, *ctx.params)
+                grad_weight = ops.conv2d_weight(
+                    input, ctx.weight_size, grad_output, *ctx.params, ctx.weight_strides
+                )
             if ctx.needs_input_grad[2]:
                 grad_bias = sum_over_outputs(grad_output, C_out=ctx.weight_size[0])
         return grad_input, grad_weight, grad_bias, None, None, None, None
@@ -111,15 +117,25 @@ class Conv2dInputFunction(torch.autograd.Function):
         padding: Padding,
         dilation: Pair,
         groups: int,
+        grad_strides: Strides | None = None,
     ) -> Tensor:
         return run_below_autograd(
-            ops.conv2d_input, input_size, weight, grad_output, stride, padding, dilation, groups
+            ops.conv2d_input,
+            input_size,
+            weight,
+            grad_output,
+            stride,
+            padding,
+            dilation,
+            groups,
+            grad_strides,
         )
 
     @staticmethod
     def setup_context(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
-        ctx.input_size, weight, grad_output, *ctx.params = inputs
-        ctx.weight_size = tuple(weight.shape)
+        ctx.input_size, weight, grad_output, *params = inputs
+        ctx.params, ctx.input_strides = params[:4], strides_in(params)
+        ctx.weight_size, ctx.weight_strides = tuple(weight.shape), weight.stride()
         save_factors(ctx, first=(1, weight), second=(2, grad_output))
 
     @staticmethod
@@ -128,10 +144,12 @@ class Conv2dInputFunction(torch.autograd.Function):
         weight, grad_output = ctx.saved_tensors
         if grad is not None:
             if ctx.needs_input_grad[1]:
-                grad_weight = ops.conv2d_weight(grad, ctx.weight_size, grad_output, *ctx.params)
+                grad_weight = ops.conv2d_weight(
+                    grad, ctx.weight_size, grad_output, *ctx.params, ctx.weight_strides
+                )
             if ctx.needs_input_grad[2]:
                 grad_grad_output = ops.conv2d(grad, weight, None, *ctx.params)
-        return None, grad_weight, grad_grad_output, None, None, None, None
+        return None, grad_weight, grad_grad_output, None, None, None, None, None
 
     @staticmethod
     def jvp(ctx: Any, *tangents: Tensor | None) -> Tensor:
@@ -139,9 +157,17 @@ class Conv2dInputFunction(torch.autograd.Function):
         weight, grad_output = ctx.saved_tensors
         terms = []
         if weight_tangent is not None:
-            terms.append(ops.conv2d_input(ctx.input_size, weight_tangent, grad_output, *ctx.params))
+            terms.append(
+                ops.conv2d_input(
+                    ctx.input_size, weight_tangent, grad_output, *ctx.params, ctx.input_strides
+                )
+            )
         if grad_output_tangent is not None:
-            terms.append(ops.conv2d_input(ctx.input_size, weight, grad_output_tangent, *ctx.params))
+            terms.append(
+                ops.conv2d_input(
+                    ctx.input_size, weight, grad_output_tangent, *ctx.params, ctx.input_strides
+                )
+            )
         return reduce(torch.add, terms)
 
     @staticmethod
@@ -161,15 +187,25 @@ class Conv2dWeightFunction(torch.autograd.Function):
         padding: Padding,
         dilation: Pair,
         groups: int,
+        grad_strides: Strides | None = None,
     ) -> Tensor:
         return run_below_autograd(
-            ops.conv2d_weight, input, weight_size, grad_output, stride, padding, dilation, groups
+            ops.conv2d_weight,
+            input,
+            weight_size,
+            grad_output,
+            stride,
+            padding,
+            dilation,
+            groups,
+            grad_strides,
         )
 
     @staticmethod
     def setup_context(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
-        input, ctx.weight_size, grad_output, *ctx.params = inputs
-        ctx.input_size = tuple(input.shape)
+        input, ctx.weight_size, grad_output, *params = inputs
+        ctx.params, ctx.weight_strides = params[:4], strides_in(params)
+        ctx.input_size, ctx.input_strides = tuple(input.shape), input.stride()
         save_factors(ctx, first=(0, input), second=(2, grad_output))
 
     @staticmethod
@@ -178,10 +214,12 @@ class Conv2dWeightFunction(torch.autograd.Function):
         input, grad_output = ctx.saved_tensors
         if grad is not None:
             if ctx.needs_input_grad[0]:
-                grad_input = ops.conv2d_input(ctx.input_size, grad, grad_output, *ctx.params)
+                grad_input = ops.conv2d_input(
+                    ctx.input_size, grad, grad_output, *ctx.params, ctx.input_strides
+                )
             if ctx.needs_input_grad[2]:
                 grad_grad_output = ops.conv2d(input, grad, None, *ctx.params)
-        return grad_input, None, grad_grad_output, None, None, None, None
+        return grad_input, None, grad_grad_output, None, None, None, None, None
 
     @staticmethod
     def jvp(ctx: Any, *tangents: Tensor | None) -> Tensor:
@@ -190,11 +228,15 @@ class Conv2dWeightFunction(torch.autograd.Function):
         terms = []
         if input_tangent is not None:
             terms.append(
-                ops.conv2d_weight(input_tangent, ctx.weight_size, grad_output, *ctx.params)
+                ops.conv2d_weight(
+                    input_tangent, ctx.weight_size, grad_output, *ctx.params, ctx.weight_strides
+                )
             )
         if grad_output_tangent is not None:
             terms.append(
-                ops.conv2d_weight(input, ctx.weight_size, grad_output_tangent, *ctx.params)
+                ops.conv2d_weight(
+                    input, ctx.weight_size, grad_output_tangent, *ctx.params, ctx.weight_strides
+                )
             )
         return reduce(torch.add, terms)
 
@@ -214,6 +256,11 @@ def save_factors(ctx: Any, first: tuple[int, Tensor], second: tuple[int, Tensor]
     ctx.set_materialize_grads(False)
     ctx.save_for_backward(a if wants_b else None, b if wants_a else None)
     ctx.save_for_forward(a, b)
+
+
+def strides_in(params: list[Any]) -> Strides | None:
+    """The last parameter of the companions, which may be left out."""
+    return params[4] if len(params) > 4 else None
 
 
 def sum_over_outputs(grad_output: Tensor, C_out: int) -> Tensor:

@@ -2,7 +2,8 @@
 
 A batched operand beside a fixed one joins N or the channels within each group; two batched
 operands join the groups, where every example keeps to itself. So one call on B examples becomes one
-call of the pass, `apply`, on a larger convolution.
+call of the pass, `apply`, on a larger convolution. `grad_strides` are the strides of one example's
+result; the larger one does not get them.
 """
 
 from __future__ import annotations
@@ -56,11 +57,16 @@ def conv2d_input(
     input_size: tuple[int, ...],
     weight: Tensor,
     grad_output: Tensor,
-    *params: Any,
+    stride: Any,
+    padding: Any,
+    dilation: Any,
+    groups: int,
+    grad_strides: Any = None,
 ) -> tuple[Tensor, int]:
     """grad_input of shape (B, N, C_in, H_in, W_in) for batched weight or grad_output."""
     _, weight_dim, grad_dim, *_ = in_dims
-    *window, groups = params
+    window = stride, padding, dilation
+    params = *window, groups
     N, C_in, *image = input_size
     if weight_dim is None:
         folded = fold(grad_output, grad_dim, N_AXIS)
@@ -83,11 +89,16 @@ def conv2d_weight(
     input: Tensor,
     weight_size: tuple[int, ...],
     grad_output: Tensor,
-    *params: Any,
+    stride: Any,
+    padding: Any,
+    dilation: Any,
+    groups: int,
+    grad_strides: Any = None,
 ) -> tuple[Tensor, int]:
     """grad_weight of shape (B, C_out, C_in/groups, K_h, K_w) for batched input or grad_output."""
     input_dim, _, grad_dim, *_ = in_dims
-    *window, groups = params
+    window = stride, padding, dilation
+    params = *window, groups
     C_out, C_in_per_group, *kernel = weight_size
     if grad_dim is None:
         folded = fold_within_groups(input, input_dim, CHANNEL_AXIS, groups)

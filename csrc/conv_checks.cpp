@@ -2,6 +2,8 @@
 
 #include <algorithm>
 #include <array>
+#include <iterator>
+#include <vector>
 
 namespace convgrad {
 namespace {
@@ -125,12 +127,54 @@ void check_same_type(const char* base_name, const at::Tensor& base, const char* 
               ") and ", name, " type (", other.toString(), ") should be the same");
 }
 
+constexpr auto kContiguous = at::MemoryFormat::Contiguous;
+constexpr auto kChannelsLast = at::MemoryFormat::ChannelsLast;
+
+bool is_channels_last(const at::Tensor& t) { return t.suggest_memory_format() == kChannelsLast; }
+
+// Where both formats are the same memory, a tensor counts as contiguous.
+bool is_channels_last_alone(const at::Tensor& t) {
+  return is_channels_last(t) && !t.is_contiguous(kContiguous);
+}
+
+int64_t times(int64_t a, int64_t b) { return product(a, b); }
+c10::SymInt times(const c10::SymInt& a, const c10::SymInt& b) { return a * b; }
+
+// Whether every element lies beside the next one, in some order of the dimensions; they are found from
+// the innermost one outwards. Symbols are only asked whether they are equal, and in an order in which
+// the answer is plain for the usual formats: a comparison would be a guard of the graph.
 template <typename Int>
-at::Tensor empty_like_operands(c10::ArrayRef<Int> size, const at::Tensor& a, const at::Tensor& b) {
-  const auto last = at::MemoryFormat::ChannelsLast;
-  const bool any = a.suggest_memory_format() == last || b.suggest_memory_format() == last;
-  const auto format = any ? last : at::MemoryFormat::Contiguous;
-  return at::symint::empty<Int>(size, a.options(), format);
+bool is_dense(c10::ArrayRef<Int> size, c10::ArrayRef<Int> strides) {
+  std::vector<size_t> left;
+  for (size_t d = 0; d < size.size(); ++d)
+    if (size[d] > 1) left.push_back(d);
+  for (Int expected = 1; !left.empty();) {
+    const auto innermost =
+        std::find_if(left.rbegin(), left.rend(), [&](size_t d) { return strides[d] == expected; });
+    if (innermost == left.rend()) return false;
+    expected = times(expected, size[*innermost]);
+    left.erase(std::next(innermost).base());
+  }
+  return true;
+}
+
+template <typename Int>
+at::Tensor empty_strided(c10::ArrayRef<Int> size, c10::ArrayRef<Int> strides,
+                         const at::TensorOptions& options) {
+  TORCH_CHECK(strides.size() == size.size() && !any_below(strides, 0),
+              "expected grad_strides to be ", size.size(),
+              " numbers of at least 0, but got grad_strides=", strides);
+  if (!is_dense(size, strides)) return at::symint::empty<Int>(size, options, kContiguous);
+  return at::symint::empty_strided<Int>(size, strides, options);
+}
+
+template <typename Int>
+at::Tensor empty_gradient(c10::ArrayRef<Int> size, const at::Tensor& a, const at::Tensor& b,
+                          c10::OptionalArrayRef<Int> grad_strides) {
+  if (grad_strides) return empty_strided(size, *grad_strides, a.options());
+  const bool last = is_channels_last_alone(a) || is_channels_last_alone(b);
+  const bool same = size[1] == 1 || (size[2] == 1 && size[3] == 1);  // the same memory
+  return at::symint::empty<Int>(size, a.options(), last && !same ? kChannelsLast : kContiguous);
 }
 
 }  // namespace
@@ -143,23 +187,26 @@ at::Tensor empty_output(const at::Tensor& input, const at::Tensor& weight,
   const auto size = checked_output_size<Int>(at::symint::sizes<Int>(input), weight_size, params);
   check_same_type("Input", input, "weight", weight);
   if (bias) check_same_type("Input", input, "bias", *bias);
-  return empty_like_operands<Int>(size, input, weight);
+  const bool last = is_channels_last(input) || is_channels_last(weight);
+  return at::symint::empty<Int>(size, input.options(), last ? kChannelsLast : kContiguous);
 }
 
 template <typename Int>
 at::Tensor empty_grad_input(c10::ArrayRef<Int> input_size, const at::Tensor& weight,
-                            const at::Tensor& grad_output, const ConvParams<Int>& params) {
+                            const at::Tensor& grad_output, const ConvParams<Int>& params,
+                            c10::OptionalArrayRef<Int> grad_strides) {
   check_grad_output_size<Int>(input_size, at::symint::sizes<Int>(weight), grad_output, params);
   check_same_type("grad_output", grad_output, "weight", weight);
-  return empty_like_operands<Int>(input_size, grad_output, weight);
+  return empty_gradient<Int>(input_size, grad_output, weight, grad_strides);
 }
 
 template <typename Int>
 at::Tensor empty_grad_weight(const at::Tensor& input, c10::ArrayRef<Int> weight_size,
-                             const at::Tensor& grad_output, const ConvParams<Int>& params) {
+                             const at::Tensor& grad_output, const ConvParams<Int>& params,
+                             c10::OptionalArrayRef<Int> grad_strides) {
   check_grad_output_size<Int>(at::symint::sizes<Int>(input), weight_size, grad_output, params);
   check_same_type("grad_output", grad_output, "input", input);
-  return empty_like_operands<Int>(weight_size, grad_output, input);
+  return empty_gradient<Int>(weight_size, grad_output, input, grad_strides);
 }
 
 ConvShape make_conv_shape(c10::IntArrayRef input_size, c10::IntArrayRef weight_size,
@@ -181,12 +228,12 @@ template at::Tensor empty_output(const at::Tensor&, const at::Tensor&, const Opt
 template at::Tensor empty_output(const at::Tensor&, const at::Tensor&, const OptionalBias&,
                                  const SymIntParams&);
 template at::Tensor empty_grad_input(c10::IntArrayRef, const at::Tensor&, const at::Tensor&,
-                                     const IntParams&);
+                                     const IntParams&, at::OptionalIntArrayRef);
 template at::Tensor empty_grad_input(c10::SymIntArrayRef, const at::Tensor&, const at::Tensor&,
-                                     const SymIntParams&);
+                                     const SymIntParams&, at::OptionalSymIntArrayRef);
 template at::Tensor empty_grad_weight(const at::Tensor&, c10::IntArrayRef, const at::Tensor&,
-                                      const IntParams&);
+                                      const IntParams&, at::OptionalIntArrayRef);
 template at::Tensor empty_grad_weight(const at::Tensor&, c10::SymIntArrayRef, const at::Tensor&,
-                                      const SymIntParams&);
+                                      const SymIntParams&, at::OptionalSymIntArrayRef);
 
 }  // namespace convgrad

@@ -22,17 +22,23 @@ struct ConvParams {
 // Twice this, for two sides of padding, is still a number.
 constexpr int64_t kLargestExtent = std::numeric_limits<int64_t>::max() / 2;
 
-// The uninitialised result of each operator, after every check of its arguments. It is channels_last
-// as soon as one operand is, as PyTorch's is.
+// The uninitialised result of each operator, after every check of its arguments. An output is
+// channels_last as soon as one operand is, as PyTorch's is.
 template <typename Int>
 at::Tensor empty_output(const at::Tensor& input, const at::Tensor& weight,
                         const std::optional<at::Tensor>& bias, const ConvParams<Int>& params);
+
+// A gradient has the strides of the tensor that it belongs to, if their elements lie side by side;
+// otherwise it is contiguous. This is the contract of torch's AccumulateGrad, which copies any other
+// gradient. Without `grad_strides` it is channels_last if an operand is and not contiguous as well.
 template <typename Int>
 at::Tensor empty_grad_input(c10::ArrayRef<Int> input_size, const at::Tensor& weight,
-                            const at::Tensor& grad_output, const ConvParams<Int>& params);
+                            const at::Tensor& grad_output, const ConvParams<Int>& params,
+                            c10::OptionalArrayRef<Int> grad_strides = std::nullopt);
 template <typename Int>
 at::Tensor empty_grad_weight(const at::Tensor& input, c10::ArrayRef<Int> weight_size,
-                             const at::Tensor& grad_output, const ConvParams<Int>& params);
+                             const at::Tensor& grad_output, const ConvParams<Int>& params,
+                             c10::OptionalArrayRef<Int> grad_strides = std::nullopt);
 
 // Sizes that passed these checks, as the loops take them.
 ConvShape make_conv_shape(c10::IntArrayRef input_size, c10::IntArrayRef weight_size,

@@ -9,6 +9,7 @@ namespace convgrad::cpu {
 namespace {
 
 using at::IntArrayRef;
+using at::OptionalIntArrayRef;
 using at::Tensor;
 
 Tensor conv2d(const Tensor& input, const Tensor& weight, const std::optional<Tensor>& bias,
@@ -23,10 +24,11 @@ Tensor conv2d(const Tensor& input, const Tensor& weight, const std::optional<Ten
 }
 
 Tensor conv2d_input(IntArrayRef input_size, const Tensor& weight, const Tensor& grad_output,
-                    IntArrayRef stride, IntArrayRef padding, IntArrayRef dilation, int64_t groups) {
+                    IntArrayRef stride, IntArrayRef padding, IntArrayRef dilation, int64_t groups,
+                    OptionalIntArrayRef grad_strides) {
   const ConvParams<int64_t> params{stride, padding, dilation, groups};
   const Kernel& kernel = kernel_for(weight.scalar_type());
-  Tensor grad_input = empty_grad_input(input_size, weight, grad_output, params);
+  Tensor grad_input = empty_grad_input(input_size, weight, grad_output, params, grad_strides);
   if (grad_input.numel() == 0) return grad_input;
   kernel.grad_input(make_conv_shape(input_size, weight.sizes(), params), weight, grad_output,
                     grad_input);
@@ -34,11 +36,11 @@ Tensor conv2d_input(IntArrayRef input_size, const Tensor& weight, const Tensor& 
 }
 
 Tensor conv2d_weight(const Tensor& input, IntArrayRef weight_size, const Tensor& grad_output,
-                     IntArrayRef stride, IntArrayRef padding, IntArrayRef dilation,
-                     int64_t groups) {
+                     IntArrayRef stride, IntArrayRef padding, IntArrayRef dilation, int64_t groups,
+                     OptionalIntArrayRef grad_strides) {
   const ConvParams<int64_t> params{stride, padding, dilation, groups};
   const Kernel& kernel = kernel_for(input.scalar_type());
-  Tensor grad_weight = empty_grad_weight(input, weight_size, grad_output, params);
+  Tensor grad_weight = empty_grad_weight(input, weight_size, grad_output, params, grad_strides);
   if (grad_weight.numel() == 0) return grad_weight;
   kernel.grad_weight(make_conv_shape(input.sizes(), weight_size, params), input, grad_output,
                      grad_weight);
