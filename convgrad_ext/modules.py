@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import torch.nn.functional as F
@@ -10,6 +11,7 @@ from torch import Tensor, nn
 from convgrad_ext.arguments import (
     IntOrPair,
     PaddingLike,
+    as_pair,
     as_pair_of_pairs,
     as_parameters,
     torch_takes_padding,
@@ -21,7 +23,11 @@ class Conv2d(nn.Conv2d):
     r"""Stands in for :class:`torch.nn.Conv2d`: same arguments, initial values, state and repr.
 
     It takes two forms of padding more: ``padding=((top, bottom), (left, right))``, and ``'same'``
-    with any stride. With another ``padding_mode`` than ``'zeros'`` the image is padded first.
+    with any stride. With another ``padding_mode`` than ``'zeros'`` the image is padded first, as
+    ``_reversed_padding_repeated_twice`` says: (left, right, top, bottom), which is filled from
+    padding at construction and may be changed later, as libraries do. With ``'same'`` and a stride
+    it is filled for images whose extents are multiples of the stride; until it is changed, images
+    of other extents are padded as ``'same'`` asks for them.
 
     Shapes:
         input (N, C_in, H_in, W_in) or (C_in, H_in, W_in); output (N, C_out, H_out, W_out) or
@@ -46,6 +52,9 @@ class Conv2d(nn.Conv2d):
 
     Source: https://docs.pytorch.org/docs/stable/generated/torch.nn.Conv2d.html
     """
+
+    # Where unchanged sides mean 'same' of each image. Converted layers and older files have it not.
+    _sides_of_strided_same: tuple[int, ...] | None = None
 
     def __init__(
         self,
@@ -76,26 +85,39 @@ class Conv2d(nn.Conv2d):
             dtype,
         )
         if beyond_torch:
-            named = isinstance(padding, str)
-            self.padding: Any = padding if named else as_pair_of_pairs(padding)
+            self._take_padding_beyond_torch(padding)
+
+    def _take_padding_beyond_torch(self, padding: Any) -> None:
+        if isinstance(padding, str):
+            least_multiple = as_pair("stride", self.stride)
+            sides = self._sides_of_same(least_multiple)
+            self._sides_of_strided_same = tuple(sides)
+            self.padding: Any = padding
+        else:
+            (top, bottom), (left, right) = self.padding = as_pair_of_pairs(padding)
+            sides = [left, right, top, bottom]
+        self._reversed_padding_repeated_twice: Any = sides
 
     def _conv_forward(self, input: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
         padding: Any = self.padding
         if self.padding_mode != "zeros":
-            input = F.pad(input, self._image_padding(input), mode=self.padding_mode)
+            sides = self._reversed_padding_repeated_twice
+            if self._sides_of_strided_same == tuple(sides):
+                sides = self._sides_of_same(input.shape)
+            input = F.pad(input, sides, mode=self.padding_mode)
             padding = 0
         return conv2d(input, weight, bias, self.stride, padding, self.dilation, self.groups)
 
-    def _image_padding(self, input: Tensor) -> list[int]:
-        """The padding as torch.nn.functional.pad takes it: (left, right, top, bottom)."""
+    def _sides_of_same(self, image: Sequence[int]) -> list[int]:
+        """padding='same' of an image of this size, in the order of torch.nn.functional.pad."""
         _, (top, bottom, left, right), _, _ = as_parameters(
-            input.shape, self.kernel_size, self.stride, self.padding, self.dilation, self.groups
+            image, self.kernel_size, self.stride, "same", self.dilation, self.groups
         )
         return [left, right, top, bottom]
 
 
 class LazyConv2d(nn.LazyConv2d, Conv2d):  # type: ignore[misc]
-    """A :class:`Conv2d` that learns in_channels from its first input.
+    """A :class:`Conv2d` that learns in_channels from its first input, or from a loaded weight.
 
     Shapes, attributes, errors: as :class:`Conv2d`, which it becomes with its first call.
 
@@ -109,3 +131,10 @@ class LazyConv2d(nn.LazyConv2d, Conv2d):  # type: ignore[misc]
     """
 
     cls_to_become = Conv2d
+
+    def _load_from_state_dict(self, *args: Any, **kwargs: Any) -> None:
+        """As torch's, which gives the weight its size but leaves in_channels at 0."""
+        super()._load_from_state_dict(*args, **kwargs)
+        loaded = not self.has_uninitialized_params() and self.weight.dim() == 4
+        if loaded and self.in_channels == 0:
+            self.in_channels = self.weight.shape[1] * self.groups

@@ -405,6 +405,129 @@ def test_padding_beyond_torchs_draws_torchs_initial_values(padding: Any) -> None
     assert torch.equal(layer.bias, theirs.bias)
 
 
+# A layer that is changed while it lives, as libraries for seamless tiling do
+
+
+def sides_of(layer: nn.Conv2d) -> list[int]:
+    """What torch.nn.functional.pad is to be given: (left, right, top, bottom)."""
+    return list(layer._reversed_padding_repeated_twice)
+
+
+@pytest.mark.parametrize("arguments", CONFIGURATIONS)
+def test_sides_are_torchs(arguments: dict[str, Any]) -> None:
+    theirs, ours = pair(**arguments)
+    assert sides_of(ours) == sides_of(theirs)
+
+
+@pytest.mark.parametrize("mode", MODES)
+def test_sides_of_asymmetric_padding(mode: str) -> None:
+    layer = built(convgrad_ext.Conv2d, padding=((1, 0), (2, 3)), padding_mode=mode)
+    assert sides_of(layer) == [2, 3, 1, 0]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "sides"),
+    [
+        # as if the extents were 6 and 6: ceil(6/s) outputs, the last of which ends at the padding
+        pytest.param({"stride": 2}, [0, 1, 0, 1], id="odd_kernel"),
+        pytest.param({"stride": (2,)}, [0, 1, 0, 1], id="stride_tuple_of_one"),
+        pytest.param({"stride": 2, "kernel_size": (4, 2)}, [0, 0, 1, 1], id="even_kernel"),
+        pytest.param({"stride": (1, 3)}, [0, 0, 1, 1], id="one_axis"),
+        pytest.param({"stride": (3, 1), "dilation": 2}, [2, 2, 1, 1], id="dilated"),
+        pytest.param({"stride": 3, "kernel_size": 1}, [0, 0, 0, 0], id="stride_exceeds_kernel"),
+    ],
+)
+def test_sides_of_strided_same(arguments: dict[str, Any], sides: list[int]) -> None:
+    """Those of images whose extents are multiples of the stride; others have sides of their own."""
+    layer = built(convgrad_ext.Conv2d, padding="same", padding_mode="reflect", **arguments)
+    assert sides_of(layer) == sides
+    assert_same_run(layer, padded_first(layer, tuple(sides), "reflect"), images(2, 4, 6, 6))
+
+
+CHANGES = [
+    pytest.param({}, {"padding_mode": "circular"}, id="mode"),
+    pytest.param({"stride": 2}, {"padding_mode": "reflect"}, id="mode_strided"),
+    pytest.param({"padding_mode": "circular"}, {"padding_mode": "zeros"}, id="mode_back"),
+    pytest.param({}, {"padding_mode": "constant"}, id="mode_of_pad"),
+    pytest.param(
+        {"padding_mode": "circular"}, {"sides": (1, 1, 0, 0)}, id="columns_alone_are_padded"
+    ),
+    pytest.param({"padding_mode": "circular"}, {"sides": [0, 0, 1, 1]}, id="rows_alone_are_padded"),
+    pytest.param({"padding_mode": "circular"}, {"sides": (0,) * 4}, id="nothing_is_padded"),
+    pytest.param(
+        {"padding_mode": "reflect", "stride": 2}, {"sides": (2, 0, 0, 3)}, id="each_side_apart"
+    ),
+    pytest.param({}, {"sides": (2, 2, 2, 2)}, id="sides_without_a_mode_count_for_nothing"),
+    pytest.param(
+        {}, {"padding_mode": "circular", "sides": (1, 1, 0, 0)}, id="mode_and_columns_alone"
+    ),
+    pytest.param({"padding": "same"}, {"padding_mode": "circular"}, id="mode_of_same"),
+    pytest.param(
+        {"padding": "same", "padding_mode": "circular"}, {"sides": [1, 1, 0, 0]}, id="half_of_same"
+    ),
+    pytest.param({}, {"padding": 2}, id="padding_int"),
+    pytest.param({}, {"padding": (0, 2)}, id="padding_pair"),
+    pytest.param({}, {"padding": "same"}, id="padding_same"),
+    pytest.param({"stride": 2}, {"padding": "valid"}, id="padding_valid"),
+    pytest.param({"padding_mode": "circular"}, {"padding": 2}, id="padding_beside_a_mode"),
+    pytest.param({"padding_mode": "reflect"}, {"padding": "valid"}, id="valid_beside_a_mode"),
+    pytest.param({}, {"stride": (2, 2)}, id="stride"),
+    pytest.param({"padding_mode": "circular"}, {"dilation": (2, 2)}, id="dilation"),
+]
+
+
+@pytest.mark.parametrize("made", ["built", "converted"])
+@pytest.mark.parametrize(("arguments", "change"), CHANGES)
+def test_changes_are_obeyed_as_torchs_obeys_them(
+    arguments: dict[str, Any], change: dict[str, Any], made: str
+) -> None:
+    theirs, ours = pair(**{"padding": 1, **arguments})
+    if made == "converted":
+        ours = convgrad_ext.convert(copy.deepcopy(theirs))
+    for layer in (theirs, ours):
+        for name, value in change.items():
+            setattr(layer, "_reversed_padding_repeated_twice" if name == "sides" else name, value)
+    assert_same_run(ours, theirs)
+
+
+def test_a_side_is_changed_in_its_list() -> None:
+    theirs, ours = pair(padding="same", padding_mode="circular")
+    for layer in (theirs, ours):
+        layer._reversed_padding_repeated_twice[0] = 0
+    assert sides_of(ours) == [0, 1, 1, 1]
+    assert_same_run(ours, theirs)
+
+
+@pytest.mark.parametrize("mode", ["reflect", "replicate", "circular"])
+def test_asymmetric_padding_is_given_a_mode(mode: str) -> None:
+    layer = built(convgrad_ext.Conv2d, padding=((1, 0), (2, 3)))
+    layer.padding_mode = mode
+    assert_same_run(layer, padded_first(layer, (2, 3, 1, 0), mode))
+
+
+@pytest.mark.parametrize("arguments", [{"padding": ((1, 0), (2, 3))}, {"padding": "same"}], ids=str)
+def test_sides_beyond_torchs_are_changed(arguments: dict[str, Any]) -> None:
+    """Strided 'same' too: from then on, all images are padded alike."""
+    layer = built(convgrad_ext.Conv2d, stride=2, padding_mode="circular", **arguments)
+    layer._reversed_padding_repeated_twice = (2, 1, 0, 0)
+    assert_same_run(layer, padded_first(layer, (2, 1, 0, 0), "circular"))
+    layer._reversed_padding_repeated_twice = [0, 0, 1, 2]
+    assert_same_run(layer, padded_first(layer, (0, 0, 1, 2), "circular"))
+
+
+def test_a_side_of_strided_same_is_changed_in_its_list() -> None:
+    layer = built(convgrad_ext.Conv2d, padding="same", stride=2, padding_mode="circular")
+    layer._reversed_padding_repeated_twice[0] = 2
+    assert_same_run(layer, padded_first(layer, (2, 1, 0, 1), "circular"))
+
+
+def test_strided_same_is_given_a_mode() -> None:
+    """9 rows and 8 columns have other sides than those that were filled in."""
+    layer = built(convgrad_ext.Conv2d, padding="same", stride=2)
+    layer.padding_mode = "circular"
+    assert_same_run(layer, padded_first(layer, (0, 1, 1, 1), "circular"))
+
+
 # LazyConv2d
 
 
@@ -450,7 +573,38 @@ def test_lazy_layer_takes_its_shape_from_a_state() -> None:
     theirs.load_state_dict(source.state_dict())
     assert not ours.has_uninitialized_params()
     assert_same_run(ours, theirs)
-    assert repr(ours) == repr(theirs)
+    assert type(ours) is convgrad_ext.Conv2d
+
+
+def converted_lazy(**arguments: Any) -> nn.Module:
+    return convgrad_ext.convert(lazy(nn.LazyConv2d, **arguments))
+
+
+def in_a_model(**arguments: Any) -> nn.Module:
+    return nn.Sequential(lazy(**arguments))
+
+
+@pytest.mark.parametrize("groups", [1, 2])
+@pytest.mark.parametrize("assign", [False, True], ids=["copied", "assigned"])
+@pytest.mark.parametrize("made", [lazy, converted_lazy, in_a_model])
+def test_lazy_layer_knows_its_channels_from_a_state(made: Any, assign: bool, groups: int) -> None:
+    """At once, and after its first call; torch's says 0 ever after."""
+    source, made_layer = built(nn.Conv2d, groups=groups), made(groups=groups)
+    layer = next(m for m in made_layer.modules() if isinstance(m, nn.Conv2d))
+    prefix = "0." if layer is not made_layer else ""
+    state = {prefix + name: value for name, value in source.state_dict().items()}
+    made_layer.load_state_dict(state, assign=assign)
+    assert layer.in_channels == 4
+    layer(images())
+    assert repr(layer) == repr(source)
+
+
+def test_lazy_layer_knows_no_channels_from_a_lazy_state() -> None:
+    layer = lazy()
+    layer.load_state_dict(lazy().state_dict())
+    assert (layer.in_channels, layer.has_uninitialized_params()) == (0, True)
+    layer(images())
+    assert layer.in_channels == 4
 
 
 def test_lazy_state_goes_to_a_lazy_layer() -> None:
