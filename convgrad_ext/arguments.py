@@ -22,20 +22,36 @@ PADDING = "an int, (vertical, horizontal), ((top, bottom), (left, right)), 'same
 
 
 def as_int(name: str, value: Any, expected: str, argument: Any) -> int:
-    """`value`, all or part of what was passed as `name`, as an int."""
-    if isinstance(value, (int, torch.SymInt)) and not isinstance(value, bool):
-        return cast("int", value)  # symbolic or not: __index__ would fix a symbol to its size now
-    try:
-        if not isinstance(value, bool):
-            return operator.index(value)
-    except TypeError:
-        pass
+    """`value`, all or part of what was passed as `name`, as an int of 64 bits."""
+    if isinstance(value, torch.SymInt):
+        return cast("int", value)  # __index__ would fix the symbol to its size now
+    if not isinstance(value, bool):
+        try:
+            number = value if isinstance(value, int) else operator.index(value)
+        except TypeError:
+            pass
+        else:
+            check_64_bits(name, number, argument)
+            return number
     raise TypeError(f"convgrad_ext: {name} must be {expected}, but got {argument!r}")
+
+
+def check_64_bits(name: str, number: int, argument: Any) -> None:
+    """The operators' integers are of 64 bits. PyTorch's errors are of the same two types."""
+    if not fits_64_bits(number):
+        error = ValueError if number is argument else TypeError
+        raise error(
+            f"convgrad_ext: {name} must be within -2**63 and 2**63 - 1, but got {argument!r}"
+        )
+
+
+def fits_64_bits(number: int) -> bool:
+    return -(2**63) <= number < 2**63
 
 
 def as_pair(name: str, value: Any, expected: str = INT_OR_PAIR) -> Pair:
     """An int for both axes, or one or two ints, as PyTorch takes them."""
-    if type(value) is int:  # what nearly every call passes, told from bool at once
+    if type(value) is int and fits_64_bits(value):  # nearly every call; bool is another type
         return value, value
     if is_pair_of_ints(value):
         return value
@@ -53,7 +69,13 @@ def as_pair(name: str, value: Any, expected: str = INT_OR_PAIR) -> Pair:
 
 def is_pair_of_ints(value: Any) -> TypeGuard[Pair]:
     """Whether value is a pair as the operators take it, without subclasses of int such as bool."""
-    return type(value) is tuple and len(value) == 2 and type(value[0]) is type(value[1]) is int
+    return (
+        type(value) is tuple
+        and len(value) == 2
+        and type(value[0]) is type(value[1]) is int
+        and fits_64_bits(value[0])
+        and fits_64_bits(value[1])
+    )
 
 
 def is_pair_of_pairs(padding: Any) -> bool:
@@ -130,6 +152,10 @@ def as_size(name: str, size: Any) -> tuple[int, ...]:
 def check_tensor(name: str, value: Any) -> None:
     if not isinstance(value, Tensor):
         raise TypeError(f"convgrad_ext: {name} must be a Tensor, but got {type(value).__name__}")
+    if value.is_nested:  # other layouts are refused in csrc/ops.cpp; a nested one has no sizes
+        raise NotImplementedError(
+            f"convgrad_ext: {name} must be a dense tensor, but got a nested one"
+        )
 
 
 def check_same_ranks(image: Sequence[int], kernel: Sequence[int]) -> None:

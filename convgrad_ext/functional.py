@@ -50,7 +50,8 @@ def conv2d(
     Returns:
         The output of shape (N, C_out, H_out, W_out), without N if the input had none, where
         H_out = (H_in + top + bottom - dilation*(K_h-1) - 1) // stride + 1. It is channels_last if
-        input or weight is.
+        input or weight is. The gradients of input and weight have the strides of these, or are
+        contiguous where these have gaps in memory.
 
     Raises:
         RuntimeError: as ``torch.nn.functional.conv2d`` does for shapes and dtypes that do not
@@ -58,7 +59,9 @@ def conv2d(
             input[2, 3, 5, 5] to have 4 channels, but got 3 channels instead".
         TypeError: for an argument of another type: "convgrad_ext: stride must be an int or a tuple
             of two ints, but got 1.5".
-        NotImplementedError: for a dtype outside the list above.
+        ValueError: for a number beyond 64 bits; a TypeError, as PyTorch's, for one in a tuple.
+        NotImplementedError: for a dtype outside the list above, and for a tensor that is not dense,
+            by its name: sparse, nested or MKLDNN's.
 
     Example:
         >>> import torch, convgrad_ext
@@ -111,7 +114,8 @@ def conv2d_input(
         stride, padding, dilation, groups: as for :func:`conv2d`.
 
     Returns:
-        A tensor of size input_size. Input pixels that no output sees are zero.
+        A tensor of size input_size. Input pixels that no output sees are zero. It is channels_last
+        if weight or grad_output is, but not if that one is contiguous as well.
 
     Raises:
         RuntimeError: as :func:`conv2d`, and for another size of grad_output: "Given input of size
@@ -163,7 +167,9 @@ def conv2d_weight(
         stride, padding, dilation, groups: as for :func:`conv2d`.
 
     Returns:
-        A tensor of size weight_size. Taps that meet only padding are zero.
+        A tensor of size weight_size. Taps that meet only padding are zero. It is channels_last if
+        input or grad_output is, but not if that one is contiguous as well; a weight of 1x1 kernels
+        or of one channel is contiguous.
 
     Raises:
         RuntimeError: as :func:`conv2d`, and for another size of grad_output, as

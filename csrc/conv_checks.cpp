@@ -11,6 +11,17 @@ namespace {
 template <typename Int>
 using Size4 = std::array<Int, 4>;
 
+// A number that wrapped round would pass for a small one; symbols are checked when they are numbers.
+int64_t times(int64_t a, int64_t b) { return product(a, b); }
+c10::SymInt times(const c10::SymInt& a, const c10::SymInt& b) { return a * b; }
+
+// Of a symbol the question would become a guard of the graph; it is asked when the graph runs.
+bool at_most(int64_t a, int64_t bound) { return a <= bound; }
+bool at_most(const c10::SymInt& a, const c10::SymInt& bound) {
+  const auto number = a.maybe_as_int(), bound_number = bound.maybe_as_int();
+  return !number || !bound_number || *number <= *bound_number;
+}
+
 template <typename Int>
 bool any_below(c10::ArrayRef<Int> values, int64_t bound) {
   return std::any_of(values.begin(), values.end(), [&](const Int& v) { return v < bound; });
@@ -41,8 +52,9 @@ void check_params(const ConvParams<Int>& params) {
   TORCH_CHECK(!any_below(params.dilation, 0), "dilation should be greater than zero");
   TORCH_CHECK(!any_below(params.dilation, 1), "non-positive dilation is not supported");
   for (size_t side = 0; side < params.padding.size(); ++side)
-    TORCH_CHECK(params.padding[side] <= kLargestExtent, "Given padding=", params.padding[side],
-                " at dimension ", side / 2, " , expected padding to be at most ", kLargestExtent);
+    TORCH_CHECK(at_most(params.padding[side], kLargestExtent),
+                "Given padding=", params.padding[side], " at dimension ", side / 2,
+                " , expected padding to be at most ", kLargestExtent);
 }
 
 template <typename Int>
@@ -54,9 +66,23 @@ void check_channels(c10::ArrayRef<Int> input_size, c10::ArrayRef<Int> weight_siz
   TORCH_CHECK(weight_size[0] % groups == 0, "Given groups=", groups,
               ", expected weight to be divisible by ", groups,
               " at dimension 0, but got weight of size [", weight_size, "] instead");
-  TORCH_CHECK(input_size[1] == weight_size[1] * groups, "Given groups=", groups,
-              ", weight of size ", weight_size, ", expected input", input_size, " to have ",
-              weight_size[1] * groups, " channels, but got ", input_size[1], " channels instead");
+  const Int channels = times(weight_size[1], groups);
+  TORCH_CHECK(input_size[1] == channels, "Given groups=", groups, ", weight of size ", weight_size,
+              ", expected input", input_size, " to have ", channels, " channels, but got ",
+              input_size[1], " channels instead");
+}
+
+// Both the padded image and the kernel that lies on it have to be numbers. A single tap has no next one,
+// and may have any dilation.
+template <typename Int>
+void check_extents_of_axis(size_t d, const Int& I, const Int& K, const ConvParams<Int>& params) {
+  const Int &lo = params.padding[2 * d], &hi = params.padding[2 * d + 1];
+  TORCH_CHECK(at_most(I, kLargestNumber - (lo + hi)), "Given padding=(", lo, ", ", hi,
+              ") at dimension ", d, " of ", I, " pixels, expected at most ", kLargestNumber,
+              " pixels with the padding");
+  TORCH_CHECK(params.dilation[d] <= kLargestExtent / K || K == 1,
+              "Given dilation=", params.dilation[d], " and a kernel of ", K, " taps at dimension ",
+              d, ", expected dilation to be at most ", kLargestExtent / K);
 }
 
 template <typename Int>
@@ -65,10 +91,7 @@ void check_kernel_fits(c10::ArrayRef<Int> input_size, c10::ArrayRef<Int> weight_
   TORCH_CHECK(weight_size[2] > 0 && weight_size[3] > 0,
               "weight: kernel size must be at least 1 x 1, but got weight of size ", weight_size);
   for (size_t d = 0; d < 2; ++d)
-    TORCH_CHECK(params.dilation[d] <= kLargestExtent / weight_size[2 + d],
-                "Given dilation=", params.dilation[d], " and a kernel of ", weight_size[2 + d],
-                " taps at dimension ", d, ", expected dilation to be at most ",
-                kLargestExtent / weight_size[2 + d]);
+    check_extents_of_axis(d, input_size[2 + d], weight_size[2 + d], params);
   const Int padded_h = padded_extent<Int>(input_size[2], params.padding[0], params.padding[1]);
   const Int padded_w = padded_extent<Int>(input_size[3], params.padding[2], params.padding[3]);
   const Int span_h = kernel_span<Int>(weight_size[2], params.dilation[0]);
@@ -136,9 +159,6 @@ bool is_channels_last(const at::Tensor& t) { return t.suggest_memory_format() ==
 bool is_channels_last_alone(const at::Tensor& t) {
   return is_channels_last(t) && !t.is_contiguous(kContiguous);
 }
-
-int64_t times(int64_t a, int64_t b) { return product(a, b); }
-c10::SymInt times(const c10::SymInt& a, const c10::SymInt& b) { return a * b; }
 
 // Whether every element lies beside the next one, in some order of the dimensions; they are found from
 // the innermost one outwards. Symbols are only asked whether they are equal, and in an order in which

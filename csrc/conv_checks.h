@@ -19,8 +19,9 @@ struct ConvParams {
   Int groups;
 };
 
-// Twice this, for two sides of padding, is still a number.
-constexpr int64_t kLargestExtent = std::numeric_limits<int64_t>::max() / 2;
+// Twice an extent, for two sides of padding, is still a number.
+constexpr int64_t kLargestNumber = std::numeric_limits<int64_t>::max();
+constexpr int64_t kLargestExtent = kLargestNumber / 2;
 
 // The uninitialised result of each operator, after every check of its arguments. An output is
 // channels_last as soon as one operand is, as PyTorch's is.

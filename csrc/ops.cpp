@@ -1,6 +1,7 @@
 // The operators: their schemas and their shapes without data. Their derivatives are in
 // convgrad_ext/autograd.py, their loops in cpu/.
 #include <ATen/ATen.h>
+#include <ATen/core/stack.h>
 #include <torch/library.h>
 
 #include "conv_checks.h"
@@ -38,6 +39,27 @@ Tensor conv2d_weight(const Tensor& input, SymIntArrayRef weight_size, const Tens
 
 }  // namespace meta
 
+// Boxed: it suits every schema. PyTorch would list all the backends that there are.
+void refuse_layout(const c10::OperatorHandle& op, torch::jit::Stack* stack) {
+  const auto& arguments = op.schema().arguments();
+  const auto values = torch::jit::last(*stack, arguments.size());
+  for (size_t i = 0; i < arguments.size(); ++i) {
+    if (!values[i].isTensor()) continue;
+    const Tensor& tensor = values[i].toTensor();
+    TORCH_CHECK_NOT_IMPLEMENTED(!tensor.is_nested(), "convgrad_ext: ", arguments[i].name(),
+                                " must be a dense tensor, but got a nested one");
+    TORCH_CHECK_NOT_IMPLEMENTED(tensor.layout() == at::kStrided,
+                                "convgrad_ext: ", arguments[i].name(),
+                                " must be a dense tensor, but got one of layout ", tensor.layout(),
+                                ": call its to_dense() first");
+  }
+}
+
+void refuse_in(torch::Library& m) {
+  for (const char* name : {"conv2d", "conv2d_input", "conv2d_weight"})
+    m.impl(name, torch::CppFunction::makeFromBoxedFunction<&refuse_layout>());
+}
+
 }  // namespace
 
 // Padding is (top, bottom, left, right). conv2d_input and conv2d_weight are the gradients of conv2d:
@@ -61,5 +83,10 @@ TORCH_LIBRARY_IMPL(convgrad_ext, Meta, m) {
   m.impl("conv2d_input", meta::conv2d_input);
   m.impl("conv2d_weight", meta::conv2d_weight);
 }
+
+TORCH_LIBRARY_IMPL(convgrad_ext, MkldnnCPU, m) { refuse_in(m); }
+TORCH_LIBRARY_IMPL(convgrad_ext, NestedTensorCPU, m) { refuse_in(m); }
+TORCH_LIBRARY_IMPL(convgrad_ext, SparseCPU, m) { refuse_in(m); }
+TORCH_LIBRARY_IMPL(convgrad_ext, SparseCsrCPU, m) { refuse_in(m); }
 
 }  // namespace convgrad

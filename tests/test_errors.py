@@ -10,7 +10,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 from refusals import error_of
-from torch import Tensor
+from torch import Tensor, nn
 from torch._subclasses.fake_tensor import FakeTensorMode
 
 import convgrad_ext
@@ -522,6 +522,178 @@ def test_extents_beyond_64_bits_are_not_wrapped_around(params: dict[str, Any]) -
     """Their sums and products leave int64: an error, and no output of some size left over."""
     with pytest.raises((RuntimeError, ValueError, OverflowError)):
         convgrad_ext.conv2d(torch.ones(INPUT), torch.ones(WEIGHT), **params)
+
+
+TOO_LARGE = 2**63, -(2**63) - 1, 10**30
+
+
+@pytest.mark.parametrize("number", TOO_LARGE, ids=["2**63", "-2**63-1", "10**30"])
+@pytest.mark.parametrize("form", [lambda n: n, lambda n: (n, 1), lambda n: [1, n]])
+@pytest.mark.parametrize("name", ["stride", "padding", "dilation"])
+def test_numbers_beyond_64_bits(name: str, form: Any, number: int) -> None:
+    """PyTorch's type: a ValueError for a number, a TypeError for a number in a tuple."""
+    input, weight, grad_output = (torch.ones(size) for size in (INPUT, WEIGHT, OUTPUT))
+    value = form(number)
+    kind = error_of(F.conv2d, input, weight, **{name: value})[0]
+    assert kind is (ValueError if isinstance(value, int) else TypeError)
+    ours = kind, f"convgrad_ext: {name} must be within -2**63 and 2**63 - 1, but got {value}"
+    assert error_of(convgrad_ext.conv2d, input, weight, **{name: value}) == ours
+    assert error_of(convgrad_ext.conv2d_input, INPUT, weight, grad_output, **{name: value}) == ours
+    assert error_of(convgrad_ext.conv2d_weight, input, WEIGHT, grad_output, **{name: value}) == ours
+    layers = (made(4, 6, 3, **{name: value}) for made in (convgrad_ext.Conv2d, nn.Conv2d))
+    assert len({error_of(layer, input)[0] for layer in layers}) == 1
+
+
+@pytest.mark.parametrize("number", TOO_LARGE, ids=["2**63", "-2**63-1", "10**30"])
+def test_other_numbers_beyond_64_bits(number: int) -> None:
+    input, weight, grad_output = (torch.ones(size) for size in (INPUT, WEIGHT, OUTPUT))
+    told = "convgrad_ext: {} must be within -2**63 and 2**63 - 1, but got {}"
+    assert error_of(F.conv2d, input, weight, groups=number)[0] is ValueError
+    ours = ValueError, told.format("groups", number)
+    assert error_of(convgrad_ext.conv2d, input, weight, groups=number) == ours
+    sides = ((0, number), (0, 0))
+    ours = TypeError, told.format("padding", sides)
+    assert error_of(convgrad_ext.conv2d, input, weight, padding=sides) == ours
+    ours = ValueError, told.format("stride", number)
+    assert error_of(convgrad_ext.conv2d, input, weight, padding="same", stride=number) == ours
+    size = (2, 4, 5, number)
+    ours = TypeError, told.format("input_size", size)
+    assert error_of(convgrad_ext.conv2d_input, size, weight, grad_output) == ours
+    ours = TypeError, told.format("weight_size", size)
+    assert error_of(convgrad_ext.conv2d_weight, input, size, grad_output) == ours
+
+
+@pytest.mark.parametrize("dilation", [2**62, HUGE, (HUGE, 1)], ids=["2**62", "int64", "one_axis"])
+@pytest.mark.parametrize("padding", [0, "same"])
+def test_one_tap_has_any_dilation(padding: Any, dilation: Any) -> None:
+    """It has no next one, so that no product leaves int64."""
+    input, weight = torch.ones(INPUT), torch.ones(6, 4, 1, 1)
+    params = {"padding": padding, "dilation": dilation}
+    theirs = F.conv2d(input, weight, **params)
+    assert torch.equal(convgrad_ext.conv2d(input, weight, **params), theirs)
+    grad_input = convgrad_ext.conv2d_input(INPUT, weight, theirs, **params)
+    assert torch.equal(grad_input, torch.full(INPUT, 24.0))  # 6 filters, each output is 4
+    grad_weight = convgrad_ext.conv2d_weight(input, (6, 4, 1, 1), theirs, **params)
+    assert torch.equal(grad_weight, torch.full((6, 4, 1, 1), 200.0))  # 2 images of 25 pixels
+
+
+def test_any_stride_up_to_64_bits() -> None:
+    """One output, whatever comes after it."""
+    input, weight = torch.ones(INPUT), torch.ones(WEIGHT)
+    ours = convgrad_ext.conv2d(input, weight, stride=HUGE)
+    assert torch.equal(ours, F.conv2d(input, weight, stride=HUGE))
+
+
+FULL = 2**62 - 1  # of one side, the most that is taken
+
+
+@pytest.mark.parametrize("device", ["cpu", "meta"])
+@pytest.mark.parametrize("kernel", [3, 1])
+@pytest.mark.parametrize(
+    ("sides", "dimension"),
+    [
+        ((FULL, FULL, 0, 0), 0),
+        ((0, 0, FULL, FULL), 1),
+        ((FULL, FULL - 3, 0, 0), 0),
+        ((FULL, FULL, FULL, FULL), 0),
+    ],
+    ids=["rows", "columns", "by_one", "both"],
+)
+def test_padded_extents_beyond_64_bits(
+    sides: tuple[int, ...], dimension: int, kernel: int, device: str
+) -> None:
+    """No wrapped negative number: the sides as they were given."""
+    input = torch.ones(INPUT, device=device)
+    weight = torch.ones(6, 4, kernel, kernel, device=device)
+    grad_output = torch.ones(OUTPUT, device=device)
+    lo, hi = sides[2 * dimension : 2 * dimension + 2]
+    ours = (
+        RuntimeError,
+        f"Given padding=({lo}, {hi}) at dimension {dimension} of 5 pixels, expected at most "
+        "9223372036854775807 pixels with the padding",
+    )
+    window = (1, 1), sides, (1, 1), 1
+    assert error_of(RAW.conv2d, input, weight, None, *window) == ours
+    assert error_of(RAW.conv2d_input, INPUT, weight, grad_output, *window) == ours
+    size = tuple(weight.shape)
+    assert error_of(RAW.conv2d_weight, input, size, grad_output, *window) == ours
+
+
+def test_channels_beyond_64_bits() -> None:
+    """4 groups of 2**62 channels are 2**64, which would wrap round to the input's none."""
+    input, grad_output = torch.ones(1, 0, 5, 5), torch.ones(1, 4, 5, 5)
+    with pytest.raises(RuntimeError, match="to have 9223372036854775807 channels, but got 0"):
+        convgrad_ext.conv2d_weight(input, (4, 2**62, 1, 1), grad_output, groups=4)
+
+
+# Layouts
+
+
+def nested(*sizes: tuple[int, ...], layout: torch.layout = torch.strided) -> Tensor:
+    return torch.nested.nested_tensor([torch.ones(size) for size in sizes], layout=layout)
+
+
+LAYOUTS = [
+    pytest.param(Tensor.to_mkldnn, "Mkldnn", id="mkldnn"),
+    pytest.param(Tensor.to_sparse, "Sparse", id="sparse"),
+]
+
+
+@pytest.mark.parametrize("recorded", [False, True], ids=["plain", "recorded"])
+@pytest.mark.parametrize(("laid_out", "layout"), LAYOUTS)
+@pytest.mark.parametrize("name", ["input", "weight", "bias"])
+def test_layouts_are_refused_by_name(name: str, laid_out: Any, layout: str, recorded: bool) -> None:
+    tensors = {"input": torch.ones(INPUT), "weight": torch.ones(WEIGHT), "bias": torch.ones(6)}
+    tensors[name] = laid_out(tensors[name])
+    if recorded:
+        tensors = {name: tensor.requires_grad_() for name, tensor in tensors.items()}
+    ours = (
+        NotImplementedError,
+        f"convgrad_ext: {name} must be a dense tensor, but got one of layout {layout}: call its "
+        "to_dense() first",
+    )
+    assert error_of(convgrad_ext.conv2d, **tensors) == ours
+    assert error_of(RAW.conv2d, *tensors.values(), *WINDOW) == ours
+
+
+@pytest.mark.parametrize(("laid_out", "layout"), LAYOUTS)
+@pytest.mark.parametrize("name", ["input", "weight", "grad_output"])
+def test_layouts_are_refused_by_the_gradients(name: str, laid_out: Any, layout: str) -> None:
+    sizes = {"input": INPUT, "weight": WEIGHT, "grad_output": OUTPUT}
+    tensors = {n: torch.ones(size) for n, size in sizes.items()}
+    tensors[name] = laid_out(tensors[name])
+    told = f"convgrad_ext: {name} must be a dense tensor, but got one of layout {layout}"
+    if name != "input":
+        with pytest.raises(NotImplementedError, match=told):
+            convgrad_ext.conv2d_input(INPUT, tensors["weight"], tensors["grad_output"])
+    if name != "weight":
+        with pytest.raises(NotImplementedError, match=told):
+            convgrad_ext.conv2d_weight(tensors["input"], WEIGHT, tensors["grad_output"])
+
+
+@pytest.mark.filterwarnings("ignore:The PyTorch API of nested tensors")
+@pytest.mark.parametrize("layout", [torch.strided, torch.jagged], ids=str)
+def test_nested_tensors_are_refused_by_name(layout: torch.layout) -> None:
+    images = nested((4, 5, 5), (4, 5, 5), layout=layout)
+    weight, grad_output = torch.ones(WEIGHT), torch.ones(OUTPUT)
+    told = "convgrad_ext: {} must be a dense tensor, but got a nested one"
+    ours = NotImplementedError, told.format("input")
+    assert error_of(convgrad_ext.conv2d, images, weight) == ours
+    assert error_of(convgrad_ext.Conv2d(4, 6, 3), images) == ours
+    assert error_of(convgrad_ext.conv2d_weight, images, WEIGHT, grad_output) == ours
+    ours = NotImplementedError, told.format("weight")
+    assert error_of(convgrad_ext.conv2d, torch.ones(INPUT), images) == ours
+    ours = NotImplementedError, told.format("grad_output")
+    assert error_of(convgrad_ext.conv2d_input, INPUT, weight, images) == ours
+
+
+@pytest.mark.filterwarnings("ignore:The PyTorch API of nested tensors")
+def test_operators_refuse_nested_tensors_by_name() -> None:
+    images = nested((4, 5, 5), (4, 6, 5))
+    ours = NotImplementedError, "convgrad_ext: input must be a dense tensor, but got a nested one"
+    assert error_of(RAW.conv2d, images, torch.ones(WEIGHT), None, *WINDOW) == ours
+    weight = torch.ones(WEIGHT, requires_grad=True)
+    assert error_of(RAW.conv2d, images, weight, None, *WINDOW) == ours
 
 
 # The operators themselves
