@@ -9,7 +9,7 @@ from typing import Any, TypeGuard, cast
 import torch
 from torch import Tensor
 
-from convgrad_ext import _C
+from convgrad_ext.padding import same_padding
 
 Pair = tuple[int, int]
 Padding = tuple[int, int, int, int]  # top, bottom, left, right
@@ -123,8 +123,8 @@ def named_padding(
     if name != "same":
         raise RuntimeError(f"Invalid padding string: '{name}'")
     check_same_ranks(image, kernel)
-    top, bottom = _C.same_padding(image[-2], kernel[-2], stride[0], dilation[0])
-    left, right = _C.same_padding(image[-1], kernel[-1], stride[1], dilation[1])
+    top, bottom = same_padding(image[-2], kernel[-2], stride[0], dilation[0])
+    left, right = same_padding(image[-1], kernel[-1], stride[1], dilation[1])
     return top, bottom, left, right
 
 

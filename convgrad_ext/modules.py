@@ -17,6 +17,7 @@ from convgrad_ext.arguments import (
     torch_takes_padding,
 )
 from convgrad_ext.functional import conv2d
+from convgrad_ext.padding import pad_circular
 
 
 class Conv2d(nn.Conv2d):
@@ -101,12 +102,17 @@ class Conv2d(nn.Conv2d):
     def _conv_forward(self, input: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
         padding: Any = self.padding
         if self.padding_mode != "zeros":
-            sides = self._reversed_padding_repeated_twice
-            if self._sides_of_strided_same == tuple(sides):
-                sides = self._sides_of_same(input.shape)
-            input = F.pad(input, sides, mode=self.padding_mode)
-            padding = 0
+            input, padding = self._padded(input), 0
         return conv2d(input, weight, bias, self.stride, padding, self.dilation, self.groups)
+
+    def _padded(self, input: Tensor) -> Tensor:
+        sides = self._reversed_padding_repeated_twice
+        if self._sides_of_strided_same != tuple(sides):
+            return F.pad(input, sides, mode=self.padding_mode)
+        sides = self._sides_of_same(input.shape)
+        if self.padding_mode == "circular":
+            return pad_circular(input, sides)  # they depend on the image, and may be symbols
+        return F.pad(input, sides, mode=self.padding_mode)
 
     def _sides_of_same(self, image: Sequence[int]) -> list[int]:
         """padding='same' of an image of this size, in the order of torch.nn.functional.pad."""

@@ -9,7 +9,8 @@ from hypothesis import given, settings
 from strategies import Axis as DrawnAxis
 from strategies import axes
 
-from convgrad_ext._C import Axis, same_padding
+from convgrad_ext._C import Axis
+from convgrad_ext.padding import LARGEST_EXTENT, same_padding
 
 
 def meetings_by_definition(axis: DrawnAxis) -> set[tuple[int, int, int]]:
@@ -117,6 +118,12 @@ def test_phase_without_a_tap() -> None:
         pytest.param((5, 3, 2, 1), (1, 1), id="stride 2, odd image"),
         pytest.param((6, 3, 2, 1), (0, 1), id="stride 2, even image"),
         pytest.param((5, 1, 3, 1), (0, 0), id="stride beyond the kernel needs none"),
+        pytest.param((4, 2, 3, 1), (0, 1), id="stride beyond the kernel needs some here"),
+        pytest.param((1, 3, 2, 1), (1, 1), id="one pixel"),
+        pytest.param((5, 3, 2**63 - 1, 1), (0, 0), id="stride near 2^63: one output"),
+        pytest.param((2**62, 3, 2**62, 1), (0, 0), id="image as wide as the stride"),
+        pytest.param((5, 1, 1, 2**63 - 1), (0, 0), id="dilation of a single tap"),
+        pytest.param((5, 2, 1, 2**60), (2**59, 2**59), id="dilation of 2^60"),
     ],
 )
 def test_same_padding_by_hand(arguments: tuple[int, ...], padding: tuple[int, int]) -> None:
@@ -124,12 +131,15 @@ def test_same_padding_by_hand(arguments: tuple[int, ...], padding: tuple[int, in
 
 
 @given(axes())
-def test_same_padding_makes_ceil_of_the_quotient(drawn: DrawnAxis) -> None:
+@settings(max_examples=300)
+def test_same_padding_is_the_least_that_makes_ceil_of_the_quotient(drawn: DrawnAxis) -> None:
+    """By trying one pixel more at a time, with the outputs that the relation then has."""
     extent, kernel_size, stride, _, dilation = drawn
-    padding = same_padding(extent, kernel_size, stride, dilation)
-    assert Axis(extent, kernel_size, stride, padding, dilation).output_extent == -(
-        -extent // stride
-    )
+    outputs = -(-extent // stride)
+    total = max(0, dilation * (kernel_size - 1) + 1 - extent)  # until the kernel fits at all
+    while Axis(extent, kernel_size, stride, (0, total), dilation).output_extent < outputs:
+        total += 1
+    assert same_padding(extent, kernel_size, stride, dilation) == (total // 2, (total + 1) // 2)
 
 
 @pytest.mark.parametrize(
@@ -152,3 +162,7 @@ def test_same_padding_refuses_what_has_no_answer() -> None:
         same_padding(5, 3, 0, 1)
     with pytest.raises(RuntimeError, match="non-positive dilation is not supported"):
         same_padding(5, 3, 1, 0)
+    largest = LARGEST_EXTENT // 3
+    message = rf"dilation={largest + 1} and a kernel of 3 taps, .* to be at most {largest}$"
+    with pytest.raises(RuntimeError, match=message):
+        same_padding(5, 3, 1, largest + 1)
