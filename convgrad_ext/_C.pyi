@@ -58,9 +58,6 @@ class KernelDescription(TypedDict):
     passes: tuple[str, ...]
     available: bool
 
-def same_padding(
-    input_extent: int, kernel_size: int, stride: int, dilation: int
-) -> tuple[int, int]: ...
 def scatter_grad_input(
     input_size: Sequence[int],
     weight: Tensor,

@@ -43,17 +43,6 @@ std::optional<PatchAxis> checked_patches(const Walk& walk) {
   return PatchAxis::fits(walk) ? std::optional(PatchAxis(walk)) : std::nullopt;
 }
 
-std::pair<int64_t, int64_t> checked_same_padding(int64_t I, int64_t K, int64_t stride,
-                                                 int64_t dilation) {
-  TORCH_CHECK(stride > 0, "non-positive stride is not supported");
-  TORCH_CHECK(dilation > 0, "non-positive dilation is not supported");
-  TORCH_CHECK(K <= 1 || dilation <= kLargestExtent / K, "Given dilation=", dilation,
-              " and a kernel of ", K, " taps, expected dilation to be at most ",
-              kLargestExtent / K);
-  const auto [lo, hi] = same_padding(I, K, stride, dilation);
-  return {lo, hi};
-}
-
 Tensor scatter_grad_input(const Ints& input_size, const Tensor& weight, const Tensor& grad_output,
                           const Ints& stride, const Ints& padding, const Ints& dilation,
                           int64_t groups) {
@@ -148,9 +137,6 @@ PYBIND11_MODULE(_C, m) {
             return checked_patches(axis.inputs_of_phase(first));
           },
           py::arg("first"));
-
-  m.def("same_padding", &checked_same_padding, py::arg("input_extent"), py::arg("kernel_size"),
-        py::arg("stride"), py::arg("dilation"));
 
   m.def("scatter_grad_input", &scatter_grad_input, py::arg("input_size"), py::arg("weight"),
         py::arg("grad_output"), py::arg("stride"), py::arg("padding"), py::arg("dilation"),

@@ -92,20 +92,6 @@ constexpr Int output_extent(Int I, Int K, Int stride, Int padding_lo, Int paddin
   return (padded_extent(I, padding_lo, padding_hi) - kernel_span(K, dilation)) / stride + 1;
 }
 
-template <typename Int>
-struct Padding {
-  Int lo, hi;
-};
-
-// padding='same': as much as makes O = ceil(I / stride); an odd pixel goes to the far side.
-template <typename Int>
-constexpr Padding<Int> same_padding(Int I, Int K, Int stride, Int dilation) {
-  const Int O = (I + stride - 1) / stride;
-  const Int missing = (O - 1) * stride + kernel_span(K, dilation) - I;
-  const Int total = missing > 0 ? missing : Int(0);
-  return {total / 2, total - total / 2};
-}
-
 // One meeting of a given input pixel: tap k reaches it from output pixel o.
 struct Meeting {
   int64_t k, o;
