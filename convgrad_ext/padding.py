@@ -1,9 +1,9 @@
 """The padding of an image whose size may be a symbol: how much ``'same'`` is, and circular pixels.
 
-``torch.compile``, ``torch.export`` and ``torch.fx`` record these functions and replay them for images
-of other sizes. So no branch depends on the remainder of an extent, and the arithmetic is Python's,
-which every tracer follows. It is about extents alone: indices meet stride, padding and dilation in
-csrc/conv_geometry.h.
+``torch.compile``, ``torch.export`` and ``torch.fx`` record these functions and replay them for
+images of other sizes. So no branch depends on the remainder of an extent, and the arithmetic is
+Python's, which every tracer follows. It is about extents alone: indices meet stride, padding and
+dilation in csrc/conv_geometry.h.
 """
 
 from __future__ import annotations
