@@ -5,6 +5,7 @@
 
 from importlib.metadata import version
 
+import convgrad_ext.flops  # noqa: F401  FlopCounterMode's formulas of the operators
 from convgrad_ext.autograd import Conv2dFunction, Conv2dInputFunction, Conv2dWeightFunction
 from convgrad_ext.convert import convert, revert
 from convgrad_ext.functional import conv2d, conv2d_input, conv2d_weight
