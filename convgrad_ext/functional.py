@@ -19,6 +19,7 @@ from convgrad_ext.arguments import (
     check_weight_rank,
 )
 from convgrad_ext.autograd import ops
+from convgrad_ext.exporters import warn_if_padding_is_fixed
 
 
 def conv2d(
@@ -85,6 +86,7 @@ def conv2d(
     check_weight_rank(kernel)
     check_image_rank(image)
     params = as_parameters(image, kernel, stride, padding, dilation, groups)
+    warn_if_padding_is_fixed(padding, params[0])
     input, weight, bias = autocast(input, weight, bias)
     if len(image) == 3:
         return ops.conv2d(input.unsqueeze(0), weight, bias, *params).squeeze(0)

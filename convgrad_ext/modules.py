@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, cast
 
+import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from convgrad_ext import scripting
 from convgrad_ext.arguments import (
     IntOrPair,
     PaddingLike,
@@ -16,6 +18,7 @@ from convgrad_ext.arguments import (
     as_parameters,
     torch_takes_padding,
 )
+from convgrad_ext.exporters import warn_if_padding_is_fixed
 from convgrad_ext.functional import conv2d
 from convgrad_ext.padding import pad_circular
 
@@ -55,7 +58,8 @@ class Conv2d(nn.Conv2d):
     """
 
     # Where unchanged sides mean 'same' of each image. Converted layers and older files have it not.
-    _sides_of_strided_same: tuple[int, ...] | None = None
+    # torch.jit.script reads the annotations of a class, and knows no such type: hence the cast.
+    _sides_of_strided_same = cast("tuple[int, ...] | None", None)
 
     def __init__(
         self,
@@ -99,6 +103,49 @@ class Conv2d(nn.Conv2d):
             sides = [left, right, top, bottom]
         self._reversed_padding_repeated_twice: Any = sides
 
+    def forward(self, input: Tensor) -> Tensor:
+        if torch.jit.is_scripting():  # type: ignore[attr-defined]
+            return self._scripted_forward(input)
+        else:  # noqa: RET505  torch.jit.script leaves a branch out, not what follows one
+            return self._conv_forward(input, self.weight, self.bias)
+
+    def _scripted_forward(self, input: Tensor) -> Tensor:
+        """What torch.jit.script makes of forward."""
+        sides = self._scripted_sides([input.shape[-2], input.shape[-1]])
+        padding = [sides[2], sides[3], sides[0], sides[1]]
+        if self.padding_mode != "zeros":
+            input, padding = F.pad(input, sides, mode=self.padding_mode), [0, 0, 0, 0]
+        stride = [self.stride[0], self.stride[-1]]
+        dilation = [self.dilation[0], self.dilation[-1]]
+        return scripting.conv2d(
+            input, self.weight, self.bias, stride, padding, dilation, self.groups
+        )
+
+    def _scripted_sides(self, image: list[int]) -> list[int]:
+        """(left, right, top, bottom). The type of self.padding decides which lines are compiled."""
+        padding = self.padding
+        if isinstance(padding, str):
+            named = self._scripted_named_sides(image)
+            changed = self._reversed_padding_repeated_twice
+            if self.padding_mode != "zeros" and changed != self._scripted_named_sides(
+                list(self.stride)
+            ):
+                return changed
+            return named
+        if self.padding_mode != "zeros":
+            return self._reversed_padding_repeated_twice
+        if isinstance(padding[0], int):
+            return [padding[-1], padding[-1], padding[0], padding[0]]
+        return [padding[1][0], padding[1][1], padding[0][0], padding[0][1]]
+
+    def _scripted_named_sides(self, image: list[int]) -> list[int]:
+        if self.padding == "valid":
+            return [0, 0, 0, 0]
+        kernel, stride, dilation = self.kernel_size, self.stride, self.dilation
+        top, bottom = scripting.same_padding(image[0], kernel[0], stride[0], dilation[0])
+        left, right = scripting.same_padding(image[-1], kernel[-1], stride[-1], dilation[-1])
+        return [left, right, top, bottom]
+
     def _conv_forward(self, input: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
         padding: Any = self.padding
         if self.padding_mode != "zeros":
@@ -109,6 +156,7 @@ class Conv2d(nn.Conv2d):
         sides = self._reversed_padding_repeated_twice
         if self._sides_of_strided_same != tuple(sides):
             return F.pad(input, sides, mode=self.padding_mode)
+        warn_if_padding_is_fixed("same", self.stride)
         sides = self._sides_of_same(input.shape)
         if self.padding_mode == "circular":
             return pad_circular(input, sides)  # they depend on the image, and may be symbols
