@@ -1,11 +1,29 @@
-"""What conv2d does while ``torch.jit.trace`` records it."""
+"""What conv2d does while ``torch.onnx`` exports it or ``torch.jit.trace`` records it."""
 
 from __future__ import annotations
 
 import warnings
 from typing import Any
 
+import torch
 from torch.jit import TracerWarning, is_tracing  # type: ignore[attr-defined]
+
+from convgrad_ext.autograd import ops
+
+
+def conv2d_operator() -> Any:
+    """The operator of the pass conv2d, to be called with plain parameters.
+
+    convgrad_ext.onnx is imported here, and not with the package, because torch.onnx takes a tenth
+    of a second to load. So an export that traces needs no step of its own.
+    """
+    if not (torch.compiler.is_exporting() or is_tracing()):
+        return ops.conv2d
+    if not torch.onnx.is_in_onnx_export():
+        return ops.conv2d
+    from convgrad_ext import onnx
+
+    return onnx.conv2d if torch.compiler.is_exporting() else ops.conv2d
 
 
 def warn_if_padding_is_fixed(padding: Any, stride: tuple[int, ...]) -> None:

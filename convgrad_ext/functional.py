@@ -19,7 +19,7 @@ from convgrad_ext.arguments import (
     check_weight_rank,
 )
 from convgrad_ext.autograd import ops
-from convgrad_ext.exporters import warn_if_padding_is_fixed
+from convgrad_ext.exporters import conv2d_operator, warn_if_padding_is_fixed
 
 
 def conv2d(
@@ -88,9 +88,10 @@ def conv2d(
     params = as_parameters(image, kernel, stride, padding, dilation, groups)
     warn_if_padding_is_fixed(padding, params[0])
     input, weight, bias = autocast(input, weight, bias)
+    operator = conv2d_operator()
     if len(image) == 3:
-        return ops.conv2d(input.unsqueeze(0), weight, bias, *params).squeeze(0)
-    return ops.conv2d(input, weight, bias, *params)
+        return operator(input.unsqueeze(0), weight, bias, *params).squeeze(0)
+    return operator(input, weight, bias, *params)
 
 
 def conv2d_input(
