@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch.jit import TracerWarning, is_tracing  # type: ignore[attr-defined]
 
-from convgrad_ext.autograd import ops
+from convgrad_ext.autograd import Size, ops
 
 
 def conv2d_operator() -> Any:
@@ -26,8 +26,20 @@ def conv2d_operator() -> Any:
     return onnx.conv2d if torch.compiler.is_exporting() else ops.conv2d
 
 
-def warn_if_padding_is_fixed(padding: Any, stride: tuple[int, ...]) -> None:
-    """A trace holds numbers: those of strided 'same' belong to the image that was traced."""
+def numbers_in_trace(*sizes: Size) -> tuple[Size, ...]:
+    """The sizes themselves, but for torch.jit.trace, which gives each extent as a tensor.
+
+    A trace holds parameters as numbers: an operator's lists of integers take no tensors there.
+    """
+    if not is_tracing():
+        return sizes
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", TracerWarning)  # see warn_if_padding_is_fixed
+        return tuple(tuple(int(extent) for extent in size) for size in sizes)
+
+
+def warn_if_padding_is_fixed(padding: Any, stride: Size) -> None:
+    """The numbers of strided 'same' belong to the image that was traced, and to no other."""
     if padding == "same" and is_tracing() and stride != (1, 1):
         warnings.warn(
             f"convgrad_ext: padding='same' with stride={stride} depends on the image's size, and "

@@ -19,7 +19,11 @@ from convgrad_ext.arguments import (
     check_weight_rank,
 )
 from convgrad_ext.autograd import ops
-from convgrad_ext.exporters import conv2d_operator, warn_if_padding_is_fixed
+from convgrad_ext.exporters import (
+    conv2d_operator,
+    numbers_in_trace,
+    warn_if_padding_is_fixed,
+)
 
 
 def conv2d(
@@ -82,7 +86,7 @@ def conv2d(
     check_tensor("weight", weight)
     if bias is not None:
         check_tensor("bias", bias)
-    image, kernel = input.shape, weight.shape
+    image, kernel = numbers_in_trace(input.shape, weight.shape)
     check_weight_rank(kernel)
     check_image_rank(image)
     params = as_parameters(image, kernel, stride, padding, dilation, groups)
@@ -142,7 +146,8 @@ def conv2d_input(
     check_weight_rank(weight.shape)
     size = as_size("input_size", input_size)
     check_image_rank(size)
-    params = as_parameters(size, weight.shape, stride, padding, dilation, groups)
+    (kernel,) = numbers_in_trace(weight.shape)
+    params = as_parameters(size, kernel, stride, padding, dilation, groups)
     if len(size) == 3:
         return ops.conv2d_input((1, *size), weight, grad_output.unsqueeze(0), *params).squeeze(0)
     return ops.conv2d_input(size, weight, grad_output, *params)
@@ -193,7 +198,8 @@ def conv2d_weight(
     size = as_size("weight_size", weight_size)
     check_weight_rank(size)
     check_image_rank(input.shape)
-    params = as_parameters(input.shape, size, stride, padding, dilation, groups)
+    (image,) = numbers_in_trace(input.shape)
+    params = as_parameters(image, size, stride, padding, dilation, groups)
     if input.dim() == 3:
         input, grad_output = input.unsqueeze(0), grad_output.unsqueeze(0)
     return ops.conv2d_weight(input, size, grad_output, *params)

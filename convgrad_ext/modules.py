@@ -18,7 +18,7 @@ from convgrad_ext.arguments import (
     as_parameters,
     torch_takes_padding,
 )
-from convgrad_ext.exporters import warn_if_padding_is_fixed
+from convgrad_ext.exporters import numbers_in_trace, warn_if_padding_is_fixed
 from convgrad_ext.functional import conv2d
 from convgrad_ext.padding import pad_circular
 
@@ -157,7 +157,7 @@ class Conv2d(nn.Conv2d):
         if self._sides_of_strided_same != tuple(sides):
             return F.pad(input, sides, mode=self.padding_mode)
         warn_if_padding_is_fixed("same", self.stride)
-        sides = self._sides_of_same(input.shape)
+        sides = self._sides_of_same(*numbers_in_trace(input.shape))
         if self.padding_mode == "circular":
             return pad_circular(input, sides)  # they depend on the image, and may be symbols
         return F.pad(input, sides, mode=self.padding_mode)

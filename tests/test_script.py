@@ -206,3 +206,20 @@ def test_a_trace_of_strided_same_says_what_it_keeps(mode: str) -> None:
     with pytest.warns(torch.jit.TracerWarning, match=r"padding='same' with stride=\(2, 2\)"):
         traced = torch.jit.trace(layer, (image,))
     assert_close(traced(image), layer(image))
+
+
+@pytest.mark.parametrize("padding", [((1, 0), (0, 2)), "same"], ids=str)
+def test_traced_gradients(padding: Any) -> None:
+    """conv2d_input and conv2d_weight, called in what is traced."""
+    image, weight = torch.randn(2, 1, 5, 4).double(), torch.randn(3, 1, 3, 3).double()
+    case = Case("", "", padding=padding, same=(1, 1, 1, 1))
+    grad = torch.ones_like(case.torch_conv2d(image, weight))
+
+    def gradients(image: Tensor, weight: Tensor, grad: Tensor) -> tuple[Tensor, Tensor]:
+        grad_input = convgrad_ext.conv2d_input((2, 1, 5, 4), weight, grad, padding=padding)
+        grad_weight = convgrad_ext.conv2d_weight(image, (3, 1, 3, 3), grad, padding=padding)
+        return grad_input, grad_weight
+
+    leaves = [image.requires_grad_(), weight.requires_grad_()]
+    expected = torch.autograd.grad(case.torch_conv2d(*leaves), leaves, grad)
+    assert_close(torch.jit.trace(gradients, (*leaves, grad))(*leaves, grad), expected)
