@@ -20,13 +20,14 @@ LARGEST_EXTENT = (2**63 - 1) // 2  # as in csrc/conv_checks.h
 def same_padding(I: int, K: int, stride: int, dilation: int) -> tuple[int, int]:  # noqa: E741
     """As much, before and behind, as makes ceil(I / stride) outputs; an odd pixel goes behind.
 
-    Without padding the last of these outputs starts at pixel I - 1 - (I - 1) % stride, and its last
-    tap is at dilation*(K - 1) pixels from there. The pixels beyond I - 1 are missing. Written with
-    the remainder, their number has bounds that hold for every image and that a tracer finds.
+    Without padding the last of these outputs starts at pixel (O - 1)*stride, where O*stride is
+    I + (-I) % stride, and its last tap is dilation*(K - 1) pixels from there. The pixels beyond
+    I - 1 are missing. The remainder is added, not subtracted: a tracer then finds bounds that hold
+    for every image, and no division of a negative number, which ONNX rounds towards zero.
     """
     check_axis(K, stride, dilation)
     reach = dilation * (K - 1)
-    total = reach if stride == 1 else reach - (I - 1) % stride
+    total = reach if stride == 1 else reach - (stride - 1) + (-I) % stride
     if reach < stride - 1:
         # Python's max would ask a symbol for its value; sym_max takes microseconds for an int.
         total = max(total, 0) if type(total) is int else torch.sym_max(total, 0)
