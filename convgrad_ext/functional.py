@@ -24,6 +24,7 @@ from convgrad_ext.exporters import (
     numbers_in_trace,
     warn_if_padding_is_fixed,
 )
+from convgrad_ext.sharding import register_where_loaded
 
 
 def conv2d(
@@ -91,6 +92,7 @@ def conv2d(
     check_image_rank(image)
     params = as_parameters(image, kernel, stride, padding, dilation, groups)
     warn_if_padding_is_fixed(padding, params[0])
+    register_where_loaded()
     input, weight, bias = autocast(input, weight, bias)
     operator = conv2d_operator()
     if len(image) == 3:
@@ -148,6 +150,7 @@ def conv2d_input(
     check_image_rank(size)
     (kernel,) = numbers_in_trace(weight.shape)
     params = as_parameters(size, kernel, stride, padding, dilation, groups)
+    register_where_loaded()
     if len(size) == 3:
         return ops.conv2d_input((1, *size), weight, grad_output.unsqueeze(0), *params).squeeze(0)
     return ops.conv2d_input(size, weight, grad_output, *params)
@@ -200,6 +203,7 @@ def conv2d_weight(
     check_image_rank(input.shape)
     (image,) = numbers_in_trace(input.shape)
     params = as_parameters(image, size, stride, padding, dilation, groups)
+    register_where_loaded()
     if input.dim() == 3:
         input, grad_output = input.unsqueeze(0), grad_output.unsqueeze(0)
     return ops.conv2d_weight(input, size, grad_output, *params)
