@@ -13,13 +13,16 @@ CPP_FOLDERS := $(shell find csrc -type d)
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help demo test test-slow bench bench-full lint format build clean distclean
+.PHONY: help demo demo-ddp test test-slow bench bench-full lint format build clean distclean
 
 help:  ## List these targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-10s %s\n", $$1, $$2 }' Makefile
 
 demo: $(BUILT)  ## Train a small network on handwritten digits, with pictures in build/demo/
 	$(BIN)/python examples/train_digits.py --output build/demo
+
+demo-ddp: $(BUILT)  ## Train on the same digits in two processes
+	OMP_NUM_THREADS=1 $(BIN)/torchrun --standalone --nproc-per-node 2 examples/train_digits_ddp.py
 
 test: $(BUILT)  ## Run the tests and the docstrings' examples, with the package's coverage
 	$(BIN)/pytest tests convgrad_ext --doctest-modules -m "not slow" --cov

@@ -47,6 +47,7 @@ class Pass:
     operands: Mapping[str, int]
     result_size: int | None = None
     groups: int = 6
+    grad_strides: int = 7
 
     @property
     def first_static(self) -> int:
@@ -165,6 +166,7 @@ def part_of_result(op: Any, wholes: tuple[Any, ...], parts: tuple[Any, ...], spe
     size = (*channels_of_part(known.result, tensors, groups), *spec.shape[2:])
     if result_size is not None:
         arguments[result_size] = size
+        arguments[known.grad_strides :] = [dense_strides(size, spec.tensor_meta.stride)]
     if tensors.get("bias") is not None and not adds_bias(spec):
         arguments[operands["bias"]] = None
     if any(has_nothing(wholes[position], parts[position]) for position in operands.values()):
@@ -186,6 +188,14 @@ def channels_of_part(result: str, parts: Mapping[str, Tensor], groups: int) -> t
     if result == "input":
         return parts["output"].shape[0], groups * parts["weight"].shape[1]
     return parts["output"].shape[1], parts["input"].shape[1] // groups
+
+
+def dense_strides(size: tuple[int, ...], whole: tuple[int, ...]) -> list[int]:
+    """The strides of a part without gaps, its dimensions in the order that the whole's have."""
+    strides, step = [0] * len(size), 1
+    for dim in sorted(range(len(size)), key=lambda dim: (whole[dim], -dim)):  # innermost first
+        strides[dim], step = step, step * max(size[dim], 1)
+    return strides
 
 
 def adds_bias(spec: Any) -> bool:
