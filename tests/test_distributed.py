@@ -18,7 +18,8 @@ from typing import Any
 import pytest
 import torch
 import torch.distributed.tensor
-from distributed_cells import CELLS, ROWS
+from distributed_cells import CELLS
+from sharded_cells import ROWS
 
 import convgrad_ext
 from convgrad_ext import sharding
