@@ -15,7 +15,7 @@ import pytest
 import torch
 import torch.distributed as dist
 import torch.nn.functional as F
-from torch import Tensor
+from torch import Tensor, nn
 from torch.distributed.device_mesh import DeviceMesh
 from torch.distributed.tensor import DTensor, Partial, Replicate, Shard, distribute_tensor
 from torch.distributed.tensor.debug import CommDebugMode
@@ -226,6 +226,18 @@ def filters_then_channels(mesh: DeviceMesh) -> None:
         assert_whole("gradient", actual, theirs)
 
 
+def layers(mesh: DeviceMesh) -> None:
+    """Conv2d with parts of its parameters, on one image, whatever its padding is made of."""
+    image, weight, bias = whole_numbers(3, 6, 6), whole_numbers(5, 3, 3, 3), whole_numbers(5)
+    for mode in ("zeros", "circular"):
+        ours = convgrad_ext.Conv2d(3, 5, 3, padding=1, padding_mode=mode)
+        ours.weight = nn.Parameter(distribute_tensor(weight, mesh, [Shard(0)] * mesh.ndim))
+        ours.bias = nn.Parameter(distribute_tensor(bias, mesh, [Shard(0)] * mesh.ndim))
+        theirs = nn.Conv2d(3, 5, 3, padding=1, padding_mode=mode)
+        theirs.weight, theirs.bias = nn.Parameter(weight), nn.Parameter(bias)
+        assert_whole(mode, ours(parts(image, mesh, WHOLE)), theirs(image).detach())
+
+
 def parts_keep_the_layout(mesh: DeviceMesh) -> None:
     """The part of a channels_last gradient is channels_last, and without gaps."""
     last = {"memory_format": torch.channels_last}
@@ -301,6 +313,7 @@ CELLS: dict[str, Callable[[DeviceMesh], None]] = {
     "sizes_are_told_apart": sizes_are_told_apart,
     "integers_get_their_bias_once": integers_get_their_bias_once,
     "filters_then_channels": filters_then_channels,
+    "layers": layers,
     "parts_keep_the_layout": parts_keep_the_layout,
     "refusals": refusals,
     "part_of_the_processes": part_of_the_processes,
