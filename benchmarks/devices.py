@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from itertools import chain
 from typing import Any, Protocol
 
 import torch
@@ -13,6 +14,7 @@ from benchmarks.clock import Clock, WallClock
 from benchmarks.errors import BadInputError
 from benchmarks.implementations import Implementation, baselines, kernel
 from benchmarks.jobs import Job
+from benchmarks.kernel_names import WINOGRAD
 from convgrad_ext import _C
 
 BASELINES = ("conv2d", "aten", "unfold")
@@ -24,7 +26,7 @@ class Device(Protocol):
     tensor_device: str
 
     def kernels(self, dtype: torch.dtype) -> tuple[str, ...]:
-        """Our kernels for this dtype, fastest first."""
+        """Our kernels for this dtype, fastest first; behind each, the same with Winograd."""
 
     def implementation(self, name: str) -> Implementation:
         """The kernel or baseline of that name."""
@@ -54,8 +56,9 @@ class Cpu:
 
     def kernels(self, dtype: torch.dtype) -> tuple[str, ...]:
         described = {each["name"]: each for each in _C.kernels()}
-        names = convgrad_ext.available_kernels()
-        return tuple(name for name in names if dtype in described[name]["dtypes"])
+        names = [n for n in convgrad_ext.available_kernels() if dtype in described[n]["dtypes"]]
+        both = ((name, name + WINOGRAD) for name in names if name != "reference")
+        return (*chain.from_iterable(both), "reference")
 
     def implementation(self, name: str) -> Implementation:
         return baselines(torch.backends.mkldnn).get(name) or kernel(name)

@@ -17,8 +17,10 @@ import torch.nn.functional as F
 from torch import Tensor
 
 import convgrad_ext
+from benchmarks.kernel_names import plain
 from benchmarks.layers import Layer
 from benchmarks.operands import Operands
+from benchmarks.verification import WINOGRAD_GROWTH
 from convgrad_ext import _C
 
 ours = torch.ops.convgrad_ext
@@ -37,13 +39,22 @@ class Implementation:
     conv2d: Callable[[Layer, Tensor, Tensor, Tensor | None], Tensor]
     backend: Callable[[Operands, bool], str]  # what will run; the bool: for gradients as well
     scope: Callable[[], AbstractContextManager[Any]] = nullcontext  # it runs inside of one
+    growth: float = 1.0  # how much larger its sums are on the way: verification.py
 
 
 def kernel(name: str) -> Implementation:
-    """One of our kernels on the CPU."""
-    isa = next(each["isa"] for each in _C.kernels() if each["name"] == name)
-    scope = partial(convgrad_ext.use_kernel, name)
-    return Implementation(name, *OURS, lambda x, gradients: isa, scope)
+    """One of our kernels on the CPU, with or without Winograd whatever the environment allows."""
+    isa = next(each["isa"] for each in _C.kernels() if each["name"] == plain(name))
+    winograd = name != plain(name)
+    scope = partial(on_kernel, plain(name), winograd)
+    growth = WINOGRAD_GROWTH if winograd else 1.0
+    return Implementation(name, *OURS, lambda x, gradients: isa, scope, growth)
+
+
+@contextmanager
+def on_kernel(name: str, winograd: bool) -> Iterator[None]:
+    with convgrad_ext.use_kernel(name), convgrad_ext.allow_winograd(winograd):
+        yield
 
 
 def device_kernel(name: str) -> Implementation:

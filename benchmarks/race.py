@@ -10,6 +10,7 @@ import torch
 from benchmarks.clock import Effort, measure
 from benchmarks.devices import Device
 from benchmarks.jobs import Job
+from benchmarks.kernel_names import plain
 from benchmarks.layers import Layer, load_layers
 from benchmarks.operands import Operands, make_operands
 from benchmarks.passes import PASSES
@@ -133,9 +134,9 @@ class Race:
 
     def measure_cell(self, cell: Cell, operands: Operands, expected: Expected) -> list[Row]:
         torch.set_num_threads(cell.threads)
-        kernels = [
-            self.enter(self.job(cell, name), operands, expected) for name in self.settings.kernels
-        ]
+        kernels = without_repetitions(
+            [self.enter(self.job(cell, name), operands, expected) for name in self.settings.kernels]
+        )
         theirs = {
             name: self.enter(self.job(cell, name), operands, expected)
             for name in self.settings.against
@@ -165,8 +166,9 @@ class Race:
             sentence = str(problem).partition("\n")[0]
             return Contestant(job, backend, Verdict.of_problem(f"it raises: {sentence}"), None)
         reductions = chosen.reductions(job.layer)
-        verdict = verify(chosen.results, results, expected.results, reductions, expected.precision)
-        return Contestant(job, backend, verdict, side)
+        precision = expected.precision.grown(self.device.implementation(job.implementation).growth)
+        verdict = verify(chosen.results, results, expected.results, reductions, precision)
+        return Contestant(job, backend, verdict, side, results=results)
 
     def time(self, contestants: list[Contestant]) -> None:
         """Times all that take part, then asks for the memory of each."""
@@ -174,3 +176,20 @@ class Race:
         measure([each.side for each in timed if each.side], self.device.clock(), self.effort)
         for each in timed:
             each.extra_bytes = self.device.extra_bytes(each.job)
+
+
+def without_repetitions(kernels: list[Contestant]) -> list[Contestant]:
+    """Without those with Winograd that give, bit for bit, what the plain ones do."""
+    results = {each.job.implementation: each.results for each in kernels}
+    kept = [each for each in kernels if not same_loops(each, results)]
+    for each in kernels:
+        each.results = None
+    return kept
+
+
+def same_loops(each: Contestant, results: dict[str, Tensors | None]) -> bool:
+    name = each.job.implementation
+    ours, others = each.results, results.get(plain(name))
+    if name == plain(name) or ours is None or others is None:
+        return False
+    return all(map(torch.equal, ours, others))

@@ -23,7 +23,7 @@ from typing import Any
 from benchmarks.clock import Side
 from benchmarks.jobs import Job
 from benchmarks.layers import Layer
-from benchmarks.passes import PASSES, SINGLE_PASSES
+from benchmarks.passes import PASSES, SINGLE_PASSES, Results
 from benchmarks.results import Row
 from benchmarks.verification import Verdict
 
@@ -39,6 +39,7 @@ class Contestant:
     verdict: Verdict
     side: Side | None
     extra_bytes: int | None = None
+    results: Results | None = None  # of the first call, until the kernels are told apart
 
     def timed(self) -> Timed:
         identity = {"backend": self.backend, "problem": self.verdict.problem}

@@ -48,7 +48,8 @@ def parser() -> Parser:
     add(
         "--kernels",
         type=names,
-        help="ours, or conv2d for F.conv2d against itself; default: the fastest, with --quick all",
+        help="ours, as in avx2,avx2+winograd, or conv2d for F.conv2d against itself; "
+        "default: the fastest with and without Winograd, with --quick all",
     )
     add("--against", type=names, help="conv2d, aten, unfold; default: all, with --quick conv2d")
     add("--quick", action="store_true", help="a few small layers")

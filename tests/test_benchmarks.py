@@ -8,21 +8,26 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+import stand_ins
 import torch
 from stand_ins import FLOAT, LAYERS, StandIn, measure, rows_in
 from torch import Tensor
 
+import convgrad_ext
 from benchmarks import allocator, layers, results, run
 from benchmarks.devices import BASELINES, Cpu
 from benchmarks.errors import BadInputError, exit_code_of
 from benchmarks.jobs import Job
+from benchmarks.kernel_names import WINOGRAD
 from benchmarks.layers import Layer
 from benchmarks.operands import Form, make_operands
 from benchmarks.passes import PASSES
 from benchmarks.results import key_of
-from benchmarks.verification import Precision, verify_one
+from benchmarks.settings import settings_from
+from benchmarks.verification import WINOGRAD_GROWTH, Precision, verify_one
 
 ROOT = Path(run.__file__).parent.parent
+FAST = [name for name in convgrad_ext.available_kernels() if name != "reference"]
 DOUBLE = Form(torch.float64, torch.contiguous_format, "cpu")
 BROKEN: dict[str, Callable[[Tensor], Tensor]] = {
     "one element is off": lambda x: x.index_fill(3, torch.tensor(0), 1.0),
@@ -85,6 +90,74 @@ def test_backends_are_named() -> None:
     assert names[1:] == ["Slow2d", "unfold + matmul"]
 
 
+# With Winograd and without.
+
+
+@pytest.mark.parametrize("allowed", [False, True], ids=["forbidden", "allowed"])
+@pytest.mark.parametrize("name", FAST)
+def test_the_name_alone_says_whether_winograd_may_run(name: str, allowed: bool) -> None:
+    device = Cpu()
+    with convgrad_ext.allow_winograd(allowed):  # as the environment might
+        for implementation, expected in ((name, False), (name + WINOGRAD, True)):
+            with device.implementation(implementation).scope():
+                assert convgrad_ext.winograd_allowed() is expected
+        assert convgrad_ext.winograd_allowed() is allowed
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64], ids=str)
+def test_each_fast_kernel_is_followed_by_itself_with_winograd(dtype: torch.dtype) -> None:
+    both = [name + suffix for name in FAST for suffix in ("", WINOGRAD)]
+    assert Cpu().kernels(dtype) == (*both, "reference")
+
+
+def test_half_precision_has_no_winograd() -> None:
+    assert Cpu().kernels(torch.bfloat16) == ("reference",)
+
+
+@pytest.mark.parametrize(
+    ("options", "expected"),
+    [
+        ((), (FAST[0], FAST[0] + WINOGRAD)),
+        (("--quick",), Cpu().kernels(torch.float32)),
+        (("--kernels", f"reference,{FAST[0]}{WINOGRAD}"), ("reference", FAST[0] + WINOGRAD)),
+        (("--dtype", "bfloat16"), ("reference",)),
+    ],
+    ids=["full", "quick", "named", "half"],
+)
+def test_kernels_of_a_run(options: tuple[str, ...], expected: tuple[str, ...]) -> None:
+    arguments = run.parser().parse_args([*options, "--output", "results.json"])
+    assert settings_from(arguments, Cpu()).kernels == expected
+
+
+class TwoColumns(StandIn):
+    def kernels(self, dtype: torch.dtype) -> tuple[str, ...]:
+        return (FAST[0], FAST[0] + WINOGRAD)
+
+
+def test_rows_with_winograd_are_of_layers_that_use_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Elsewhere they would repeat the rows of the plain kernel. Alone, it has all rows."""
+    layer = Layer("dense3x3", "wide", 1, 64, 26, 26, 64, 3, 3, 1, 1, 1, 1, 1)
+    monkeypatch.setattr(stand_ins, "LAYERS", [*LAYERS, layer])
+    options = "--passes", "forward,train_step", "--against", "conv2d"
+    assert measure(TwoColumns(), tmp_path / "both.json", *options, "--laps", "2") == 0
+    rows = rows_in(tmp_path / "both.json")
+    plain, winograd = (
+        [row for row in rows if row["kernel"] == name]
+        for name in TwoColumns().kernels(torch.float32)
+    )
+    assert [(row["layer"], row["pass"]) for row in winograd] == [
+        ("wide", "forward"),
+        ("wide", "train_step"),
+    ]
+    assert len(plain) == 6
+    assert {row["laps"] for row in rows} == {2}
+    options = *options, "--kernels", FAST[0] + WINOGRAD
+    assert measure(TwoColumns(), tmp_path / "alone.json", *options) == 0
+    assert len(rows_in(tmp_path / "alone.json")) == 6
+
+
 # Verification comes first.
 
 
@@ -108,16 +181,29 @@ def test_what_raises_is_not_timed(tmp_path: Path) -> None:
     assert rows_in(tmp_path / "results.json")[0]["problem"] == "it raises: not here"
 
 
+@pytest.mark.parametrize("growth", [1.0, WINOGRAD_GROWTH])
 @pytest.mark.parametrize("reduction", [9, 1000, 100_000])
-def test_one_missing_product_shows_and_rounding_does_not(reduction: int) -> None:
+def test_one_missing_product_shows_and_rounding_does_not(reduction: int, growth: float) -> None:
     generator = torch.Generator().manual_seed(reduction)
     a, b = (torch.randn(200, reduction, generator=generator) for _ in range(2))
     exact = (a.double() * b.double()).sum(1)
     in_order = (a * b).cumsum(1, dtype=torch.float32)[:, -1]
     missing = exact - (a[:, 0] * b[:, 0]).double()
-    precision = Precision.of(torch.float32)
+    precision = Precision.of(torch.float32).grown(growth)
     assert verify_one("output", in_order, exact, reduction, precision).right
     assert not verify_one("output", missing.float(), exact, reduction, precision).right
+
+
+def test_winograd_may_err_twice_as_much() -> None:
+    """Its sums are larger on the way, and so is the rounding of each."""
+    exact = torch.ones(4, dtype=torch.float64)
+    allowed = 4 * torch.finfo(torch.float32).eps * 10  # of sums of 100 products of typical size 1
+    off = (exact + 1.5 * allowed).float()
+    precision = Precision.of(torch.float32)
+    assert not verify_one("output", off, exact, 100, precision).right
+    assert verify_one("output", off, exact, 100, precision.grown(WINOGRAD_GROWTH)).right
+    further = (exact + 2.5 * allowed).float()
+    assert not verify_one("output", further, exact, 100, precision.grown(WINOGRAD_GROWTH)).right
 
 
 # What a run leaves.
@@ -206,7 +292,7 @@ def test_the_command_starts_anew_and_measures(tmp_path: Path) -> None:
     subprocess.run(command, cwd=ROOT, capture_output=True, check=True)
     document = results.load(output)
     assert document["complete"]
-    assert {row["kernel"] for row in document["rows"]} == set(Cpu().kernels(torch.float32))
+    assert {row["kernel"] for row in document["rows"]} == set(convgrad_ext.available_kernels())
     assert document["probes"][0]["fma_gflops"] > 1
     assert document["probes"][0]["bandwidth_gbs"] > 0.1
     if allocator.can_be_pinned():
