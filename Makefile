@@ -8,12 +8,14 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 TOOLS := $(VENV)/tools.stamp
 BUILT := $(VENV)/built.stamp
+SANITIZED := build/sanitize/built.stamp
 CPP_FILES := $(shell find csrc -name '*.cpp' -o -name '*.h' -o -name '*.inl')
 CPP_FOLDERS := $(shell find csrc -type d)
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help demo demo-ddp test test-slow bench bench-full lint format build clean distclean
+.PHONY: help demo demo-ddp test test-slow sanitize bench bench-full lint format build clean \
+	distclean
 
 help:  ## List these targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-10s %s\n", $$1, $$2 }' Makefile
@@ -29,6 +31,16 @@ test: $(BUILT)  ## Run the tests and the docstrings' examples, with the package'
 
 test-slow: $(BUILT)  ## Run the slow tests as well
 	$(BIN)/pytest tests convgrad_ext --doctest-modules
+
+# What the tests below call in other processes inherits the sanitizers. Python keeps memory until it
+# ends, which is no leak; and memory that is refused has to come back as an error.
+sanitize: $(SANITIZED)  ## Run passes, kernels and extreme geometry under ASan and UBSan (GCC), minutes
+	LD_PRELOAD="$$($${CXX:-c++} -print-file-name=libasan.so) \
+		$$($${CXX:-c++} -print-file-name=libubsan.so)" \
+	ASAN_OPTIONS=detect_leaks=0:allocator_may_return_null=1 UBSAN_OPTIONS=print_stacktrace=1 \
+	PYTHONPATH="$(abspath $(dir $(SANITIZED))lib)" $(BIN)/pytest --capture=sys -p no:cacheprovider \
+		tests/test_by_hand.py tests/test_passes.py tests/test_kernels.py tests/test_winograd.py \
+		tests/test_winograd_cost.py tests/test_extremes.py
 
 bench: $(BUILT)  ## Time every kernel on small layers, two to three minutes, into build/bench/quick/
 	$(BIN)/python benchmarks/run.py --quick --output build/bench/quick.json
@@ -63,6 +75,11 @@ $(TOOLS): requirements-dev.txt
 		"$(PYTHON) is missing or older than Python 3.10: name another with make PYTHON=..."; exit 1; }
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/pip install --quiet --disable-pip-version-check -r requirements-dev.txt
+	@touch $@
+
+$(SANITIZED): $(TOOLS) $(CPP_FILES) $(CPP_FOLDERS) setup.py $(wildcard convgrad_ext/*.py)
+	PATH="$(abspath $(BIN)):$$PATH" CONVGRAD_SANITIZE=1 $(BIN)/python setup.py -q build \
+		--build-base $(dir $@) --build-lib $(dir $@)lib
 	@touch $@
 
 # The folders are there because a file removed changes only its folder. torch looks for ninja on

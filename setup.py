@@ -22,8 +22,14 @@ class IncrementalBuild(BuildExtension):
     def finalize_options(self) -> None:
         super().finalize_options()
         # An editable install would otherwise build in a new temporary folder each time.
-        self.build_temp = "build/objects"
+        self.build_temp = "build/sanitize/objects" if sanitize else "build/objects"
 
+
+# `make sanitize` builds with AddressSanitizer and UndefinedBehaviorSanitizer, beside the usual
+# build. -fno-wrapv undoes Python's -fwrapv, which would define the overflow of integers.
+sanitize = os.environ.get("CONVGRAD_SANITIZE") == "1"
+sanitizers = ["-fsanitize=address,undefined"] if sanitize else []
+checks = ["-O1", "-g1", "-fno-wrapv", "-fno-sanitize-recover=all"] if sanitize else []
 
 # torch would start two jobs more than there are processors.
 os.environ.setdefault("MAX_JOBS", str(os.cpu_count() or 1))
@@ -38,8 +44,11 @@ extension = CppExtension(
     include_dirs=[str(Path("csrc").absolute())],  # absolute: ninja runs in the build folder
     # at::parallel_for is a header; without OpenMP it would run on one thread. Python asks for debug
     # information (-g), which torch's templates swell to most of the time and of the file: -g0.
-    extra_compile_args=["-O3", "-g0", "-fopenmp", "-Wall", "-Wextra", *torch_headers],
-    extra_link_args=["-fopenmp"],
+    extra_compile_args=[
+        *("-O3", "-g0", "-fopenmp", "-Wall", "-Wextra", *torch_headers),
+        *(sanitizers + checks),  # last, where they override
+    ],
+    extra_link_args=["-fopenmp", *sanitizers],
 )
 
 setup(ext_modules=[extension], cmdclass={"build_ext": IncrementalBuild})
