@@ -119,7 +119,7 @@ def python(*arguments: str) -> subprocess.CompletedProcess[str]:
         cwd=TESTS,
         capture_output=True,
         text=True,
-        timeout=500,
+        timeout=1200,
         check=False,
     )
 
