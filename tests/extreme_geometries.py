@@ -15,6 +15,7 @@ from __future__ import annotations
 import re
 import sys
 from argparse import ArgumentParser
+from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import product
 from math import prod
@@ -31,6 +32,11 @@ MOST_ELEMENTS = 1 << 14  # that a result may have, and an operand that is no exp
 NO_ROOM = 1 << 50  # elements that no machine has
 MOST_OUTPUTS = 40  # along an axis of a gradient's operand, each of which is visited
 UNCLEAR = re.compile(r"INTERNAL|[Ii]nternal|an issue|negative dimension|std::|vector|-\d")
+
+
+def room(size: Sequence[int]) -> int:
+    """The product of the extents of which strides are made: an extent of 0 counts as 1."""
+    return prod(max(1, extent) for extent in size)
 
 
 @dataclass(frozen=True)
@@ -108,7 +114,7 @@ class Geometry:
     @property
     def is_affordable(self) -> bool:
         """Whether it is quickly computed, or refused at once."""
-        if max(map(prod, self.sizes[1:])) > LARGEST:
+        if max(map(room, self.sizes[1:])) > LARGEST:
             return False  # PyTorch has no such tensors
         if not self.is_defined:
             return True
@@ -119,10 +125,7 @@ class Geometry:
 
     @property
     def may_be_refused(self) -> bool:
-        room = prod(
-            max(1, extent) for extent in self.sizes[0]
-        )  # strides are made even for no element
-        return max(self.h.largest, self.w.largest) >= BEYOND or room >= NO_ROOM
+        return max(self.h.largest, self.w.largest) >= BEYOND or room(self.sizes[0]) >= NO_ROOM
 
 
 def magnitude(random: Random) -> int:
@@ -190,7 +193,7 @@ def geometry(number: int) -> Geometry:
 def operand(size: tuple[int, ...], g: Geometry, seed: int) -> Tensor:
     """Whole numbers; along an extent that is too large for memory they are all the same."""
     expanded = list(size)
-    while prod(max(1, extent) for extent in expanded) > MOST_ELEMENTS:
+    while room(expanded) > MOST_ELEMENTS:
         expanded[expanded.index(max(expanded))] = 1
     generator = torch.Generator().manual_seed(seed)
     numbers = torch.randint(-2, 3, expanded, generator=generator).to(g.dtype)
