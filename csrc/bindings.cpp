@@ -18,7 +18,13 @@ using Ints = std::vector<int64_t>;
 
 std::pair<int64_t, int64_t> as_pair(const Range& range) { return {range.lo, range.hi}; }
 
+void check_index(const char* name, int64_t index, int64_t extent) {
+  TORCH_CHECK_VALUE(0 <= index && index < extent, name, " must be in [0, ", extent, "), but got ",
+                    index);
+}
+
 std::vector<std::pair<int64_t, int64_t>> meetings_of_input(const Axis& axis, int64_t i) {
+  check_index("i", i, axis.I);
   std::vector<std::pair<int64_t, int64_t>> pairs;
   const auto meetings = axis.meetings_of_inputs();
   for (const Meeting& m : meetings.at(i)) pairs.emplace_back(m.k, m.o);
@@ -33,6 +39,11 @@ Axis checked_axis(int64_t I, int64_t K, int64_t stride, std::pair<int64_t, int64
                     ">= 1, but got input_extent=",
                     I, ", kernel_size=", K, ", stride=", stride, ", padding=(", lo, ", ", hi,
                     "), dilation=", dilation);
+  TORCH_CHECK_VALUE(lo <= kLargestExtent && hi <= kLargestExtent && I <= kLargestNumber - (lo + hi),
+                    "Axis: input_extent and padding must add up to at most ", kLargestNumber,
+                    ", but got input_extent=", I, ", padding=(", lo, ", ", hi, ")");
+  TORCH_CHECK_VALUE(K == 1 || dilation <= kLargestExtent / K, "Axis: dilation must be at most ",
+                    kLargestExtent / K, " for kernel_size=", K, ", but got ", dilation);
   TORCH_CHECK_VALUE(kernel_span(K, dilation) <= padded_extent(I, lo, hi), "Axis: the kernel spans ",
                     kernel_span(K, dilation), " pixels and the padded input has ",
                     padded_extent(I, lo, hi));
@@ -123,17 +134,24 @@ PYBIND11_MODULE(_C, m) {
       .def_readonly("output_extent", &Axis::O)
       .def(
           "outputs_of_tap",
-          [](const Axis& axis, int64_t k) { return as_pair(axis.outputs_of_tap(k)); }, py::arg("k"))
+          [](const Axis& axis, int64_t k) {
+            check_index("k", k, axis.K);
+            return as_pair(axis.outputs_of_tap(k));
+          },
+          py::arg("k"))
       .def(
           "taps_of_output",
-          [](const Axis& axis, int64_t o) { return as_pair(axis.taps_of_output(o)); }, py::arg("o"))
+          [](const Axis& axis, int64_t o) {
+            check_index("o", o, axis.O);
+            return as_pair(axis.taps_of_output(o));
+          },
+          py::arg("o"))
       .def("meetings_of_input", &meetings_of_input, py::arg("i"))
       .def("patches_of_outputs", [](const Axis& axis) { return checked_patches(axis.outputs()); })
       .def(
           "patches_of_phase",
           [](const Axis& axis, int64_t first) {
-            TORCH_CHECK_VALUE(0 <= first && first < axis.phases(), "first must be in [0, ",
-                              axis.phases(), "), but got ", first);
+            check_index("first", first, axis.phases());
             return checked_patches(axis.inputs_of_phase(first));
           },
           py::arg("first"));

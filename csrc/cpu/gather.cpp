@@ -157,7 +157,7 @@ class GatherLoops {
   void add_rectangle(TileArgs<T>& args, const T* image, int64_t vecs, const Rectangle& rectangle,
                      T* sums) const {
     rectangle.for_each_line([&](const Line& line) {
-      args.a = image + line.source, args.row_stride = line.row_stride;
+      args.a = image, args.from = line.source, args.row_stride = line.row_stride;
       args.acc = sums + line.first_pixel * tile_lanes();
       const bool unit = line.row_stride == 1;
       (unit ? tiles.tile_of_unit_stride : tiles.tile)[vecs][line.rows](args);

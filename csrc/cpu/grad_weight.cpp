@@ -154,15 +154,18 @@ class GradWeightLoops {
   void add_block(TileArgs<T> args, int64_t vecs, int64_t rows, Stretch<T>& stretch) const {
     const auto tile = (args.row_stride == 1 ? tiles.tile_of_unit_stride : tiles.tile)[vecs][rows];
     const SourceLayout& from = stretch.layout;
-    const T *a = args.a, *b = args.b - stretch.band.xs.lo * args.b_step;
+    const T* b = args.b;
     for (int64_t k_h : Range{0, shape.h.K}) {
       const std::vector<Run>& runs = stretch.runs_along(stretch.ys[k_h]);
       args.runs = runs.data(), args.run_count = runs.size();
       for (int64_t k_w : Range{0, shape.w.K}) {
         const Range xs = stretch.xs[k_w];
-        args.a = a + from.t_h[k_h] + from.t_w[k_w] + xs.lo * args.a_step;
-        args.b = b + xs.lo * args.b_step, args.length = xs.size();
-        if (args.run_count > 0 && args.length > 0) tile(args);
+        args.length = xs.size();
+        if (args.run_count > 0 && args.length > 0) {
+          args.from = place(1, from.t_h[k_h], 1, place(1, from.t_w[k_w], xs.lo, args.a_step));
+          args.b = b + (xs.lo - stretch.band.xs.lo) * args.b_step;
+          tile(args);
+        }
         args.acc += layout.vector_size();
       }
     }

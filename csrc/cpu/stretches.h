@@ -54,7 +54,7 @@ struct Stretch {
     for (int64_t n : Range{0, images.size()})
       for (int64_t y : rows) {
         const int64_t row = n * band.ys.size() + y - band.ys.lo;
-        runs.push_back({n * image_size + y * layout.down, row * band.xs.size() * pixel_size});
+        runs.push_back({place(n, image_size, y, layout.down), row * band.xs.size() * pixel_size});
       }
     return runs;
   }

@@ -12,12 +12,14 @@ struct Run {
 
 // acc[row][lane] += A[row*row_stride + offset(q)] * B[q][lane]      for q in the reduction
 //
-// The reduction is the steps 0 <= i < length of every run: offset(q) = run.a + i*a_step, and
-// B[q] = run.b + i*b_step. A tile is `rows` x `vecs` vectors; the vectors of one row come from
+// The reduction is the steps 0 <= i < length of every run: offset(q) = from + run.a + i*a_step, and
+// B[q] = run.b + i*b_step. The place of tap 0 may be far outside of the image, so that `from` and run.a
+// are added before they become a pointer. A tile is `rows` x `vecs` vectors; the vectors of one row come from
 // consecutive panels of B.
 template <typename T>
 struct TileArgs {
   const T* a;
+  int64_t from;  // from A to the place that runs are counted from
   int64_t row_stride;
   const T* b;
   int64_t panel_stride;

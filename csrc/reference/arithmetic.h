@@ -14,7 +14,8 @@
 namespace convgrad::reference {
 
 // Sums run in a wider type than the tensors hold: half precision in float, float in double, every
-// integer in int64_t. The error of a sum then lies below the rounding of its result.
+// integer modulo 2^64, where a sum beyond the dtype wraps round as PyTorch's does. The error of a sum then
+// lies below the rounding of its result.
 inline float widen(c10::Half x) { return x; }
 inline float widen(c10::BFloat16 x) { return x; }
 inline double widen(float x) { return x; }
@@ -22,8 +23,8 @@ inline double widen(double x) { return x; }
 inline c10::complex<double> widen(c10::complex<float> x) { return {x.real(), x.imag()}; }
 inline c10::complex<double> widen(c10::complex<double> x) { return x; }
 template <typename T, typename = std::enable_if_t<std::is_integral_v<T>>>
-int64_t widen(T x) {
-  return x;
+uint64_t widen(T x) {
+  return static_cast<uint64_t>(x);
 }
 
 // The gradient of a product conjugates the other factor; real numbers are their own conjugates.

@@ -1,6 +1,7 @@
 // What each instruction set's translation unit provides.
 #pragma once
 
+#include "conv_geometry.h"
 #include "cpu/tile.h"
 
 namespace convgrad::cpu {

@@ -40,8 +40,9 @@ void tile(const TileArgs<T>& t) {
   Vector acc[ROWS][VECS] = {};
   for (int64_t run = 0; run < t.run_count; ++run) {
     // A pointer for every four rows: three multiples of the row stride then address all of them.
+    const T* first = t.a + place(1, t.from, 1, t.runs[run].a);
     const T* a[(ROWS + 3) / 4];
-    for (int r = 0; r < ROWS; r += 4) a[r / 4] = t.a + t.runs[run].a + r * row_stride;
+    for (int r = 0; r < ROWS; r += 4) a[r / 4] = first + r * row_stride;
     const T* b = t.b + t.runs[run].b;
     for (int64_t i = 0; i < t.length; ++i, b += t.b_step) {
       Vector panel[VECS];
