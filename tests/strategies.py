@@ -45,3 +45,33 @@ def cases(draw: st.DrawFn) -> Case:
         dilation=(dilation_h, dilation_w),
         groups=groups,
     )
+
+
+@st.composite
+def layers(draw: st.DrawFn) -> Case:
+    """A layer of some channels over a map of some pixels: large enough for every path to be taken.
+
+    Most kernels have three taps along both axes, or three in a phase of the stride.
+    """
+    kernel, stride = draw(st.sampled_from([(3, 1), (3, 1), (3, 1), (1, 1), (1, 2), (5, 2), (6, 2)]))
+    dilation = draw(st.integers(1, 2)) if stride == 1 else 1
+    span = dilation * (kernel - 1) + 1
+    sides = st.tuples(st.integers(0, span), st.integers(0, span))
+    groups = draw(st.sampled_from([1, 1, 2]))
+    per_group = st.sampled_from([1, 7, 16, 20, 33, 40])
+    least = 10 * stride  # pixels, and the kernel's span beside them
+    return Case(
+        name="drawn",
+        reason="drawn by hypothesis",
+        N=draw(st.integers(1, 2)),
+        channels=(groups * draw(per_group), groups * draw(per_group)),
+        image=(
+            span + draw(st.integers(least, least + 8)),
+            span + draw(st.integers(least, least + 8)),
+        ),
+        kernel=(kernel, kernel),
+        stride=stride,
+        padding=(draw(sides), draw(sides)),
+        dilation=dilation,
+        groups=groups,
+    )

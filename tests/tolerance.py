@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 
@@ -32,3 +34,17 @@ def assert_sums_equal(actual: Tensor, expected: Tensor, magnitudes: Tensor, redu
         f"element {worst} of {tuple(actual.shape)} is off by {error.flatten()[worst]:.3e}, "
         f"allowed {bound.flatten()[worst]:.3e}"
     )
+
+
+def own_products_bound(products: NDArray[np.int64], dtype: torch.dtype) -> NDArray[np.float64]:
+    """The error of sums of so many products, with respect to the sums of *their own* magnitudes.
+
+    Where each product passes d roundings on its way, the sum errs by at most d*u/(1 - d*u) times
+    the sum of the magnitudes, u = eps/2 (Higham, section 3.1). Added up in any order, a sum of n
+    products has d <= n: the product's own rounding, where it is not fused with the addition, and
+    n - 1 additions, for the first one starts from zero. Sums in a wider type round once at the end:
+    hence n + 1. The exact sums that we compare with have rounded too, 2^11 times less or better.
+    """
+    u = torch.finfo(dtype).eps / 2
+    roundings = (products + 1) * u * (1 + 2.0**-10)
+    return np.where(products > 0, roundings / (1 - roundings), 0.0)
