@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator, Sequence
-from functools import cache
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
@@ -18,6 +18,7 @@ from exact import Array, Pass, wide
 from tolerance import own_products_bound
 from torch import Generator, Tensor
 
+from convgrad_ext import available_kernels
 from convgrad_ext.cases import Case
 
 
@@ -57,6 +58,11 @@ LAYERS = TAKEN_BY_WINOGRAD + OTHERS
 
 DTYPES = pytest.mark.parametrize("dtype", [torch.float32, torch.float64], ids=str)
 LAYOUTS = (torch.contiguous_format, torch.channels_last)
+# A module's mark comes last and so varies fastest: exact sums are made once for all kernels.
+EVERY_KERNEL = [
+    pytest.mark.parametrize("kernel", available_kernels(), indirect=True),
+    pytest.mark.usefixtures("kernel"),
+]
 
 
 def named(name: str) -> Case:
@@ -160,10 +166,10 @@ DRAWS: dict[str, Callable[[Pass, Case, torch.dtype], tuple[Tensor, Tensor]]] = {
 }
 
 
-@cache
+@lru_cache(maxsize=4)
 def drawn(
     draw: str, convolve: Pass, case: Case, dtype: torch.dtype
 ) -> tuple[tuple[Tensor, Tensor], tuple[Array, Array]]:
-    """The operands and the exact sums, made once for all kernels."""
+    """The operands and the exact sums, made once for all kernels, which take turns."""
     operands = DRAWS[draw](convolve, case, dtype)
     return operands, exact_sums(convolve, case, *operands)

@@ -7,6 +7,8 @@ Each case runs in both layouts. Expected values come from the loop over meetings
 
 from __future__ import annotations
 
+from functools import lru_cache
+
 import numpy as np
 import pytest
 import torch
@@ -14,6 +16,7 @@ from exact import FORWARD, GRAD_INPUT, GRAD_WEIGHT, PASSES, Pass, wide
 from hypothesis import HealthCheck, given, settings
 from layer_cases import (
     DTYPES,
+    EVERY_KERNEL,
     LAYERS,
     TAKEN_BY_WINOGRAD,
     case,
@@ -27,7 +30,7 @@ from torch import Tensor
 
 from convgrad_ext.cases import Case
 
-pytestmark = pytest.mark.usefixtures("kernel")
+pytestmark = EVERY_KERNEL
 
 EVERY_PASS = pytest.mark.parametrize("convolve", PASSES, ids=str)
 EVERY_LAYER = pytest.mark.parametrize("layer", LAYERS, ids=str)
@@ -142,10 +145,19 @@ def test_finite_where_the_sum_of_magnitudes_is_finite(
 EITHER_SIGN, TO_THE_BRIM = -1, 0.75
 
 
-def check_whole_numbers(convolve: Pass, layer: Case, dtype: torch.dtype, least: float) -> None:
+@lru_cache(maxsize=64)
+def whole_sums(
+    convolve: Pass, layer: Case, dtype: torch.dtype, least: float
+) -> tuple[Tensor, Tensor, Tensor]:
+    """The operands, and their exact sums."""
     a, b = whole_numbers(convolve, layer, dtype, least)
-    exact = torch.from_numpy(convolve.exact(layer, a.numpy(), b.numpy())).to(dtype)
-    for result in results(convolve, layer, a.to(dtype), b.to(dtype)):
+    exact = torch.from_numpy(convolve.exact(layer, a.numpy(), b.numpy()))
+    return a.to(dtype), b.to(dtype), exact.to(dtype)
+
+
+def check_whole_numbers(convolve: Pass, layer: Case, dtype: torch.dtype, least: float) -> None:
+    a, b, exact = whole_sums(convolve, layer, dtype, least)
+    for result in results(convolve, layer, a, b):
         assert torch.equal(result, exact)
 
 

@@ -7,20 +7,21 @@ Where an infinity meets a zero of the image itself, their product is NaN, as IEE
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import lru_cache
 
 import numpy as np
 import pytest
 import torch
-from exact import FORWARD, PASSES, Pass, output_size, wide
+from exact import FORWARD, PASSES, Array, Pass, output_size
 from hypothesis import HealthCheck, given, settings
-from layer_cases import DTYPES, LAYERS, LAYOUTS, counts, drawn, named, results
+from layer_cases import DTYPES, EVERY_KERNEL, LAYERS, LAYOUTS, counts, drawn, named, results
 from strategies import cases, layers
 from torch import Generator, Tensor
 
 import convgrad_ext
 from convgrad_ext.cases import CASES, Case
 
-pytestmark = pytest.mark.usefixtures("kernel")
+pytestmark = EVERY_KERNEL
 
 EVERY_PASS = pytest.mark.parametrize("convolve", PASSES, ids=str)
 OPERANDS = pytest.mark.parametrize("operand", [0, 1], ids=["first_operand", "second_operand"])
@@ -108,15 +109,23 @@ def with_specials(t: Tensor, generator: Generator) -> Tensor:
     return t
 
 
-def check_reach(convolve: Pass, case: Case, dtype: torch.dtype, operand: int) -> None:
-    """Which results are infinite, which NaN, and what the others are."""
+@lru_cache(maxsize=64)
+def reach(
+    convolve: Pass, case: Case, dtype: torch.dtype, operand: int
+) -> tuple[list[Tensor], Array]:
+    """The operands, of which one has infinities; which results are infinite, NaN or neither."""
     generator = Generator().manual_seed(0)
     operands = [whole(size, generator) for size in convolve.sizes(case)]
     if operands[operand].numel() > 0:
         with_specials(operands[operand], generator)
     with np.errstate(invalid="ignore"):  # inf - inf
-        expected = convolve.exact(case, *(wide(t) for t in operands))
-    for result in results(convolve, case, *(t.to(dtype) for t in operands)):
+        expected = convolve.exact(case, *(t.numpy() for t in operands))
+    return [t.to(dtype) for t in operands], expected
+
+
+def check_reach(convolve: Pass, case: Case, dtype: torch.dtype, operand: int) -> None:
+    operands, expected = reach(convolve, case, dtype, operand)
+    for result in results(convolve, case, *operands):
         assert np.array_equal(result.numpy(), expected, equal_nan=True)
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import cache
+
 import numpy as np
 import torch
 from numpy.typing import NDArray
@@ -48,3 +50,29 @@ def own_products_bound(products: NDArray[np.int64], dtype: torch.dtype) -> NDArr
     u = torch.finfo(dtype).eps / 2
     roundings = (products + 1) * u * (1 + 2.0**-10)
     return np.where(products > 0, roundings / (1 - roundings), 0.0)
+
+
+# No sum of more products runs in one register: the next ones start from zero, and the sums are
+# added up in turn.
+LONGEST_CHAIN = 512
+
+
+@cache
+def error_of_a_cut_sum(products: int, dtype: torch.dtype, sums: int = 1000) -> float:
+    """The root mean square error of sums of products of numbers from 0 to 1, cut into chains.
+
+    No bound of the worst case tells a long chain from a short one, for rounding errors mostly
+    cancel. So this adds up such sums one number after the other, each chain and then all of them.
+    """
+    narrow, wide = {
+        torch.float32: (np.float32, np.float64),
+        torch.float64: (np.float64, np.longdouble),
+    }[dtype]
+    a, b = np.random.default_rng(0).random((2, products, sums)).astype(narrow)
+    chains = [
+        np.add.accumulate(a[i : i + LONGEST_CHAIN] * b[i : i + LONGEST_CHAIN])[-1]
+        for i in range(0, products, LONGEST_CHAIN)
+    ]
+    total = np.add.accumulate(np.stack(chains))[-1]
+    exact = (a.astype(wide) * b.astype(wide)).sum(axis=0)
+    return float(np.sqrt(np.mean((total.astype(wide) - exact) ** 2)))
