@@ -57,13 +57,11 @@ LONG = [
     (GRAD_WEIGHT, case("batch", "images of 62 pixels", (4, 12), (2, 33), kernel=(1, 3), N=62)),
     (
         GRAD_WEIGHT,
-        case(
-            "strided", "of every other row and column", (3, 12), (125, 125), kernel=(3, 3), stride=2
-        ),
+        case("strided", "apart", (3, 12), (125, 125), kernel=(3, 3), stride=2),
     ),
     (
         GRAD_WEIGHT,
-        case("depthwise", "each channel its own", (12, 12), (64, 64), kernel=(3, 3), groups=12),
+        case("depthwise", "alone", (12, 12), (64, 64), kernel=(3, 3), groups=12),
     ),
 ]
 
