@@ -30,7 +30,7 @@ def case(
 
 # Winograd would take these, on one instruction set or another, in one pass or in all.
 TAKEN_BY_WINOGRAD = (
-    case("3x3", "the common layer", (64, 64), (20, 20), padding=1),
+    case("3x3", "the common layer", (48, 48), (20, 20), padding=1),
     case("small", "from here on", (20, 20), (12, 12)),
     case("images", "pixels of several images", (32, 32), (14, 14), N=2, padding=1),
     case("unpadded", "borders are seen by few", (36, 40), (27, 26)),

@@ -151,7 +151,7 @@ def test_infinities_reach_what_sees_them_in_the_named_cases(
 @EVERY_PASS
 @OPERANDS
 @given(case=layers() | cases())
-@settings(max_examples=40, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=20, suppress_health_check=[HealthCheck.function_scoped_fixture])
 def test_infinities_reach_what_sees_them_anywhere(case: Case, operand: int, convolve: Pass) -> None:
     check_reach(convolve, case, torch.float32, operand)
 
