@@ -21,7 +21,7 @@ The Functions are also the rules by which the dispatcher differentiates and batc
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from functools import reduce
 from typing import Any
@@ -43,6 +43,37 @@ Padding = tuple[int, int, int, int]  # top, bottom, left, right
 Size = tuple[int, ...]
 Strides = tuple[int, ...]  # in memory, of a tensor; `stride` is the convolution's
 Gradients = tuple[Tensor | None, ...]
+
+
+@contextmanager
+def gradients_on() -> Iterator[None]:
+    with torch.enable_grad(), forward_ad._set_fwd_grad_enabled(True):
+        yield
+
+
+def outer_levels_on() -> AbstractContextManager[None]:
+    """A Function's forward runs with gradients switched off, its jvp with forward mode off. That is
+    for its own level of ``torch.func``: an outer level, to which the operator goes next, records
+    its own.
+    """
+    return gradients_on() if torch._C._are_functorch_transforms_active() else nullcontext()
+
+
+def seen_by_outer_levels(jvp: Callable[..., Tensor]) -> Callable[..., Tensor]:
+    """Without this, forward mode over forward mode would take the tangent for a constant."""
+
+    def run(ctx: Any, *tangents: Tensor | None) -> Tensor:
+        with outer_levels_on():
+            return jvp(ctx, *tangents)
+
+    return run
+
+
+def primals_of(ctx: Any) -> tuple[Tensor, ...]:
+    """The factors for a jvp, whose result has no tangent of its own level."""
+    if not torch._C._are_functorch_transforms_active():
+        return ctx.saved_tensors  # forward mode is off
+    return tuple(forward_ad.unpack_dual(t, level=0).primal for t in ctx.saved_tensors)
 
 
 class Conv2dFunction(torch.autograd.Function):
@@ -88,9 +119,10 @@ class Conv2dFunction(torch.autograd.Function):
         return grad_input, grad_weight, grad_bias, None, None, None, None
 
     @staticmethod
+    @seen_by_outer_levels
     def jvp(ctx: Any, *tangents: Tensor | None) -> Tensor:
         input_tangent, weight_tangent, bias_tangent, *_ = tangents
-        input, weight = ctx.saved_tensors
+        input, weight = primals_of(ctx)
         terms = []
         if input_tangent is not None:
             terms.append(ops.conv2d(input_tangent, weight, None, *ctx.params))
@@ -152,9 +184,10 @@ class Conv2dInputFunction(torch.autograd.Function):
         return None, grad_weight, grad_grad_output, None, None, None, None, None
 
     @staticmethod
+    @seen_by_outer_levels
     def jvp(ctx: Any, *tangents: Tensor | None) -> Tensor:
         _, weight_tangent, grad_output_tangent, *_ = tangents
-        weight, grad_output = ctx.saved_tensors
+        weight, grad_output = primals_of(ctx)
         terms = []
         if weight_tangent is not None:
             terms.append(
@@ -222,9 +255,10 @@ class Conv2dWeightFunction(torch.autograd.Function):
         return grad_input, None, grad_grad_output, None, None, None, None, None
 
     @staticmethod
+    @seen_by_outer_levels
     def jvp(ctx: Any, *tangents: Tensor | None) -> Tensor:
         input_tangent, _, grad_output_tangent, *_ = tangents
-        input, grad_output = ctx.saved_tensors
+        input, grad_output = primals_of(ctx)
         terms = []
         if input_tangent is not None:
             terms.append(
@@ -275,19 +309,6 @@ def run_below_autograd(op: Any, *args: Any) -> Tensor:
     with outer_levels_on(), torch._C._AutoDispatchBelowAutograd():
         result: Tensor = op(*args)
     return result
-
-
-def outer_levels_on() -> AbstractContextManager[None]:
-    """A Function's forward runs with gradients switched off. That is for its own level of
-    ``torch.func``: an outer level, to which the operator goes next, records its own.
-    """
-    return gradients_on() if torch._C._are_functorch_transforms_active() else nullcontext()
-
-
-@contextmanager
-def gradients_on() -> Iterator[None]:
-    with torch.enable_grad(), forward_ad._set_fwd_grad_enabled(True):
-        yield
 
 
 def as_autograd_rule(function: type[torch.autograd.Function]) -> Any:

@@ -122,6 +122,40 @@ def test_eager_transform(name: str) -> None:
     assert_same(transform(convgrad_ext.conv2d)(*operands()), transform(F.conv2d)(*operands()))
 
 
+PAIRS: dict[str, tuple[tuple[int, ...], tuple[int, ...]]] = {
+    "conv2d": ((2, 4, 5, 6), (6, 2, 3, 2)),
+    "conv2d_input": ((6, 2, 3, 2), (2, 6, 3, 2)),
+    "conv2d_weight": ((2, 4, 5, 6), (2, 6, 3, 2)),
+}
+
+
+@pytest.mark.parametrize("applied", ["operator", "Function"])
+@pytest.mark.parametrize("name", PAIRS)
+def test_forward_over_forward_of_a_product(name: str, applied: str) -> None:
+    """f(x + t*a, w + t*b) has the second derivative 2*f(a, b) at 0: f is linear in either factor.
+
+    PyTorch runs a Function's jvp with forward mode off, which hides the outer derivative.
+    """
+    sizes: dict[str, Any] = {"conv2d_input": (2, 4, 5, 6), "conv2d_weight": (6, 2, 3, 2)}
+    params = ((2, 2), (1, 1, 0, 0), (1, 2), 2)
+    call = getattr(torch.ops.convgrad_ext, name)
+    if applied == "Function":
+        pascal = name.title().replace("_", "").replace("2D", "2d")
+        call = getattr(convgrad_ext, f"{pascal}Function").apply
+
+    def product(first: Tensor, second: Tensor) -> Tensor:
+        if name == "conv2d":
+            return call(first, second, None, *params)
+        if name == "conv2d_input":
+            return call(sizes[name], first, second, *params)
+        return call(first, sizes[name], second, *params)
+
+    x, w, a, b = (torch.randn(size, dtype=torch.float64) for size in PAIRS[name] * 2)
+    once = lambda x, w: jvp(product, (x, w), (a, b))[1]  # noqa: E731
+    assert_same(once(x, w), product(a, w) + product(x, b))
+    assert_same(jvp(once, (x, w), (a, b))[1], 2 * product(a, b))
+
+
 @pytest.mark.parametrize("name", TRANSFORMS)
 def test_compiled_transform(name: str) -> None:
     """A whole graph or an error; a silent wrong number is what this test is against."""
