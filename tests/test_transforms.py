@@ -293,21 +293,6 @@ def test_per_sample_gradients_of_a_model() -> None:
         assert_same([g[b] for g in per_sample.values()], expected)
 
 
-@pytest.mark.parametrize("op_name", ["conv2d", "conv2d_input", "conv2d_weight"])
-def test_operators_meet_the_contract_of_torch_library(op_name: str) -> None:
-    """opcheck: schema, autograd registration, fake tensors, tracing with dynamic shapes."""
-    input, weight, bias = (t.requires_grad_() for t in operands())
-    params = ((2, 2), (1, 1, 0, 0), (1, 2), 2)
-    grad_output = F.conv2d(input, weight, bias, **PARAMS).detach().requires_grad_()
-    arguments = {
-        "conv2d": (input, weight, bias, *params),
-        "conv2d_input": (tuple(input.shape), weight, grad_output, *params),
-        "conv2d_weight": (input, tuple(weight.shape), grad_output, *params),
-    }
-    op = getattr(torch.ops.convgrad_ext, op_name).default
-    torch.library.opcheck(op, arguments[op_name])
-
-
 def test_the_functions_can_be_applied_directly() -> None:
     """Conv2dFunction.apply inside torch.func, where it meets all levels of a transform at once."""
     params = ((2, 2), (1, 1, 0, 0), (1, 2), 2)
