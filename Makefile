@@ -14,7 +14,7 @@ CPP_FOLDERS := $(shell find csrc -type d)
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help demo demo-ddp test test-slow sanitize bench bench-full lint format build clean \
+.PHONY: help demo demo-ddp test test-slow sanitize works bench bench-full lint format build clean \
 	distclean
 
 help:  ## List these targets
@@ -27,10 +27,10 @@ demo-ddp: $(BUILT)  ## Train on the same digits in two processes
 	OMP_NUM_THREADS=1 $(BIN)/torchrun --standalone --nproc-per-node 2 examples/train_digits_ddp.py
 
 test: $(BUILT)  ## Run the tests and the docstrings' examples, with the package's coverage
-	$(BIN)/pytest tests convgrad_ext --doctest-modules -m "not slow" --cov
+	$(BIN)/pytest tests convgrad_ext --doctest-modules -m "not slow" --cov -n 2
 
 test-slow: $(BUILT)  ## Run the slow tests as well
-	$(BIN)/pytest tests convgrad_ext --doctest-modules
+	$(BIN)/pytest tests convgrad_ext --doctest-modules -n 2
 
 # What the tests below call in other processes inherits the sanitizers. Python keeps memory until it
 # ends, which is no leak; and memory that is refused has to come back as an error.
@@ -42,6 +42,9 @@ sanitize: $(SANITIZED)  ## Run passes, kernels and extreme geometry under ASan a
 		tests/test_by_hand.py tests/test_passes.py tests/test_kernels.py \
 		tests/test_winograd.py::test_whole_numbers_are_exact tests/test_winograd_cost.py \
 		tests/test_extremes.py
+
+works: $(BUILT)  ## Ask every cell of docs/works.md, some minutes, and write the page
+	$(BIN)/python tests/works.py
 
 bench: $(BUILT)  ## Time every kernel on small layers, two to three minutes, into build/bench/quick/
 	$(BIN)/python benchmarks/run.py --quick --output build/bench/quick.json

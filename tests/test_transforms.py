@@ -1,7 +1,7 @@
-"""torch.func, forward mode, torch.compile and torch.export: the right value in every cell.
+"""torch.func in the operators' own corners: batching rules, the companions, the bare Functions.
 
-The rows are the transforms; each runs eagerly and inside a graph that torch.compile captures whole.
-Expected values come from the same transform of torch.nn.functional.conv2d, run eagerly.
+Every transform and nesting by itself is a cell of docs/works.md, see test_works.py. Expected values
+come from the same transform of torch.nn.functional.conv2d, or from a loop over the batch.
 """
 
 from __future__ import annotations
@@ -13,9 +13,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 from torch import Tensor
-from torch._dynamo.testing import CompileCounterWithBackend
-from torch.autograd import forward_ad
-from torch.func import functional_call, grad, hessian, jacfwd, jacrev, jvp, vjp, vmap
+from torch.func import grad, hessian, jvp, vmap
 from torch.utils._pytree import tree_leaves
 
 import convgrad_ext
@@ -54,40 +52,11 @@ def tangent_of(conv: Conv) -> Any:
     return run
 
 
-def dual_tangent_of(conv: Conv) -> Any:
-    def run(input: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
-        with forward_ad.dual_level():
-            duals = [forward_ad.make_dual(t, t.flip(0)) for t in (input, weight, bias)]
-            return forward_ad.unpack_dual(loss_of(conv)(*duals)).tangent
-
-    return run
-
-
-def pullback_of(conv: Conv) -> Any:
-    def run(*primals: Tensor) -> Any:
-        output, pull = vjp(loss_of(conv), *primals)
-        return pull(torch.ones_like(output))
-
-    return run
-
-
-def reverse_over_forward(conv: Conv) -> Any:
-    return lambda *primals: grad(lambda x: tangent_of(conv)(x, *primals[1:]))(primals[0])
-
-
 EVERY = (0, 1, 2)
 TRANSFORMS: dict[str, Callable[[Conv], Any]] = {
-    "forward": loss_of,
     "grad": lambda conv: grad(loss_of(conv), EVERY),
-    "vjp": pullback_of,
     "jvp": tangent_of,
-    "forward_ad": dual_tangent_of,
-    "jacrev": lambda conv: jacrev(loss_of(conv), EVERY),
-    "jacfwd": lambda conv: jacfwd(loss_of(conv), EVERY),
     "hessian": lambda conv: hessian(loss_of(conv), EVERY),
-    "grad of grad": lambda conv: jacrev(grad(loss_of(conv)), EVERY),
-    "forward of forward": lambda conv: jacfwd(jacfwd(loss_of(conv)), EVERY),
-    "reverse over forward": reverse_over_forward,
 }
 BATCHED: dict[str, tuple[Callable[[Conv], Any], tuple[int | None, ...]]] = {
     f"{name}, batched {what}": (transform, dims)
@@ -114,12 +83,6 @@ def assert_same(actual: Any, expected: Any) -> None:
         a, e = a.detach(), e.detach()
         assert e.abs().max() > 0
         torch.testing.assert_close(a, e, rtol=1e-10, atol=1e-10 * float(e.abs().max()))
-
-
-@pytest.mark.parametrize("name", TRANSFORMS)
-def test_eager_transform(name: str) -> None:
-    transform = TRANSFORMS[name]
-    assert_same(transform(convgrad_ext.conv2d)(*operands()), transform(F.conv2d)(*operands()))
 
 
 PAIRS: dict[str, tuple[tuple[int, ...], tuple[int, ...]]] = {
@@ -156,35 +119,12 @@ def test_forward_over_forward_of_a_product(name: str, applied: str) -> None:
     assert_same(jvp(once, (x, w), (a, b))[1], 2 * product(a, b))
 
 
-@pytest.mark.parametrize("name", TRANSFORMS)
-def test_compiled_transform(name: str) -> None:
-    """A whole graph or an error; a silent wrong number is what this test is against."""
-    transform = TRANSFORMS[name]
-    compiled = torch.compile(transform(convgrad_ext.conv2d), fullgraph=True, backend="aot_eager")
-    assert_same(compiled(*operands()), transform(F.conv2d)(*operands()))
-
-
 def batched_operands(dims: tuple[int | None, ...]) -> list[Tensor]:
     """Operands with a batch dimension where `dims` has one."""
     return [
         plain if dim is None else batched.movedim(0, dim)
         for plain, batched, dim in zip(operands(), operands(BATCH), dims, strict=True)
     ]
-
-
-def test_no_grad_inside_of_a_transform_holds() -> None:
-    """torch.func sees a constant where the function itself switched gradients off."""
-
-    def half_constant(weight: Tensor) -> Tensor:
-        with torch.no_grad():
-            constant = convgrad_ext.conv2d(input, weight, **PARAMS)
-        return (convgrad_ext.conv2d(input, weight, **PARAMS) * constant).sum()
-
-    input, weight, _ = operands()
-    expected = torch.nn.grad.conv2d_weight(
-        input, weight.shape, F.conv2d(input, weight, **PARAMS), **PARAMS
-    )
-    assert_same(grad(half_constant)(weight), expected)
 
 
 @pytest.mark.parametrize("name", BATCHED)
@@ -236,63 +176,6 @@ def test_vmap_of_the_companions(pass_name: str, dims: tuple[int | None, int | No
     assert_same(actual, torch.stack(looped))
 
 
-@pytest.mark.parametrize("dynamic", [False, True], ids=["static", "dynamic"])
-def test_compiled_training_step(dynamic: bool) -> None:
-    """Forward and backward in one graph, over changing sizes: with dynamic shapes, one graph."""
-    graphs = CompileCounterWithBackend("aot_eager")
-    step = torch.compile(convgrad_ext.conv2d, fullgraph=True, dynamic=dynamic, backend=graphs)
-    _, weight, bias = operands()
-    # No two extents are equal in the first call: the compiler would take them for one symbol.
-    for size in [(5, 4, 7, 10), (3, 4, 9, 8), (8, 4, 7, 11)]:
-        leaves = [t.requires_grad_() for t in (torch.randn(size).double(), weight, bias)]
-        actual, expected = step(*leaves, **PARAMS), F.conv2d(*leaves, **PARAMS)
-        assert_same(actual, expected)
-        grads = [torch.autograd.grad((y**2).sum(), leaves) for y in (actual, expected)]
-        assert_same(*grads)
-    assert graphs.frame_count == (1 if dynamic else 3)
-
-
-def test_compiled_to_machine_code() -> None:
-    """The default backend, which allocates and calls our operators by itself."""
-    leaves = [t.requires_grad_() for t in operands()]
-    compiled = torch.compile(loss_of(convgrad_ext.conv2d), fullgraph=True)
-    actual = torch.autograd.grad(compiled(*leaves), leaves)
-    assert_same(actual, torch.autograd.grad(loss_of(F.conv2d)(*leaves), leaves))
-
-
-def test_exported_model() -> None:
-    """A model with a dynamic batch and image, called with sizes it was not exported with."""
-    model = torch.nn.Sequential(convgrad_ext.Conv2d(3, 4, 3, stride=2, padding=1), torch.nn.ReLU())
-    sizes = {
-        0: torch.export.Dim("N"),
-        2: torch.export.Dim("H", min=4),
-        3: torch.export.Dim("W", min=4),
-    }
-    exported = torch.export.export(model, (torch.randn(2, 3, 8, 9),), dynamic_shapes=(sizes,))
-    image = torch.randn(5, 3, 11, 6)
-    assert torch.equal(exported.module()(image), model(image))
-    targets = [str(node.target) for node in exported.graph.nodes]
-    assert "convgrad_ext.conv2d.default" in targets
-
-
-def test_per_sample_gradients_of_a_model() -> None:
-    """vmap(grad) over functional_call, as differential privacy uses it."""
-    model = torch.nn.Sequential(convgrad_ext.Conv2d(1, 3, 3, padding=1), torch.nn.Flatten())
-    model = model.double()
-    parameters = {name: p.detach() for name, p in model.named_parameters()}
-    images = torch.randn(BATCH, 1, 5, 5, dtype=torch.float64)
-
-    def loss(parameters: dict[str, Tensor], image: Tensor) -> Tensor:
-        return (functional_call(model, parameters, image[None]) ** 2).sum()
-
-    per_sample = vmap(grad(loss), (None, 0))(parameters, images)
-    for b in range(BATCH):
-        model.zero_grad()
-        (model(images[b : b + 1]) ** 2).sum().backward()
-        expected = [p.grad for p in model.parameters()]
-        assert_same([g[b] for g in per_sample.values()], expected)
-
-
 def test_the_functions_can_be_applied_directly() -> None:
     """Conv2dFunction.apply inside torch.func, where it meets all levels of a transform at once."""
     params = ((2, 2), (1, 1, 0, 0), (1, 2), 2)
@@ -300,6 +183,5 @@ def test_the_functions_can_be_applied_directly() -> None:
     def direct(input: Tensor, weight: Tensor, bias: Tensor, **_: Any) -> Tensor:
         return convgrad_ext.Conv2dFunction.apply(input, weight, bias, *params)
 
-    for name in ("grad", "jvp", "hessian"):
-        transform = TRANSFORMS[name]
+    for transform in TRANSFORMS.values():
         assert_same(transform(direct)(*operands()), transform(F.conv2d)(*operands()))
