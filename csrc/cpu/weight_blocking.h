@@ -60,7 +60,7 @@ struct WeightBlocking {
   // the fewer taps, the more channels.
   static int64_t lanes_of_part(const ConvShape& shape) {
     constexpr int64_t kProducts = 1152;  // of each pixel that is fetched
-    return std::min<int64_t>(512, kProducts / shape.taps());
+    return std::min<int64_t>(128, kProducts / shape.taps());
   }
 
   static int64_t pixels_of_stretch(const Tiles<T>& tiles, const ConvShape& shape) {
