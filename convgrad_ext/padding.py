@@ -62,5 +62,7 @@ def pad_circular(image: Tensor, sides: Sequence[int]) -> Tensor:
                 f"image of size {list(image.shape)} at dimension {dim}"
             )
         pixels = torch.arange(extent + lo + hi, device=image.device) - lo
-        image = image.index_select(dim, pixels % extent)
+        pixels = torch.where(pixels < 0, pixels + extent, pixels)
+        pixels = torch.where(pixels < extent, pixels, pixels - extent)
+        image = image.index_select(dim, pixels)
     return image

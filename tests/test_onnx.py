@@ -186,6 +186,22 @@ def test_height_and_width_may_be_free() -> None:
     torch.testing.assert_close(run(program.model_proto, [larger])[0], layer(larger).detach())
 
 
+@pytest.mark.parametrize("mode", ["zeros", "reflect", "replicate", "circular"])
+def test_strided_same_follows_free_sizes(mode: str) -> None:
+    """Its padding is arithmetic on the sizes, and ONNX divides integers towards zero."""
+    layer = convgrad_ext.Conv2d(2, 3, 5, 4, "same", padding_mode=mode).eval()
+    sizes = ({2: Dim.DYNAMIC, 3: Dim.DYNAMIC},)
+    image = torch.randn(1, 2, 11, 12)
+    proto = torch.onnx.export(layer, (image,), verbose=False, dynamic_shapes=sizes).model_proto
+    for size in ((7, 8), (9, 10), (12, 13), (23, 31)):
+        image = torch.randn(1, 2, *size)
+        missing = [max(4 * (-(-extent // 4) - 1) + 5 - extent, 0) for extent in reversed(size)]
+        sides = [side for total in missing for side in (total // 2, total - total // 2)]
+        padded = F.pad(image, sides, mode="constant" if mode == "zeros" else mode)
+        expected = F.conv2d(padded, layer.weight, layer.bias, stride=4)
+        torch.testing.assert_close(run(proto, [image])[0], expected.detach())
+
+
 def test_one_image_without_a_batch() -> None:
     layer = convgrad_ext.Conv2d(1, 2, 3).eval()
     image = torch.randn(1, 5, 6)
