@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from cells import CELLS, IMPLEMENTATIONS, OURS, RIGHT, WRONG, Cell, load_cells, outcome_of
+from cells import IMPLEMENTATIONS, OURS, RIGHT, WRONG, Cell, load_cells, outcome_of
 
 OUTCOMES = Path(__file__).parent / "cells" / "outcomes.json"
 PAGE = Path(__file__).parents[1] / "docs" / "works.md"
@@ -97,12 +97,12 @@ def limits_of(cells: list[Cell], outcomes: Outcomes) -> list[str]:
 def render(release: str, outcomes: Outcomes) -> str:
     """The page."""
     lines = [INTRODUCTION.format(torch=release)]
-    for group, members in groupby(CELLS, lambda cell: cell.group):
+    for group, members in groupby(load_cells(), lambda cell: cell.group):
         cells = list(members)
         lines += [f"## {group}", ""]
         lines += (matrix_of if is_nesting(cells[0]) else list_of)(cells, outcomes)
         lines.append("")
-    return "\n".join([*lines[:-1], *limits_of(CELLS, outcomes)]) + "\n"
+    return "\n".join([*lines[:-1], *limits_of(load_cells(), outcomes)]) + "\n"
 
 
 def main(pattern: str = "") -> None:
