@@ -36,9 +36,8 @@ test-slow: $(BUILT)  ## Run the slow tests as well
 # ends, which is no leak; memory that is refused has to come back as an error; and the sanitizers look
 # for libstdc++, which Python alone would load later, when they start.
 sanitize: $(SANITIZED)  ## Run passes, kernels and extreme geometry under ASan and UBSan (GCC), minutes
-	LD_PRELOAD="$$($${CXX:-c++} -print-file-name=libasan.so) \
-		$$($${CXX:-c++} -print-file-name=libubsan.so) \
-		$$($${CXX:-c++} -print-file-name=libstdc++.so.6)" \
+	LD_PRELOAD=$$(for library in libasan.so libubsan.so libstdc++.so.6; do \
+		printf '%s:' "$$($${CXX:-c++} -print-file-name=$$library)"; done) \
 	ASAN_OPTIONS=detect_leaks=0:allocator_may_return_null=1 UBSAN_OPTIONS=print_stacktrace=1 \
 	PYTHONPATH="$(abspath $(dir $(SANITIZED))lib)" $(BIN)/pytest --capture=sys -p no:cacheprovider -n 2 \
 		-k "not complex" tests/test_by_hand.py tests/test_passes.py::test_named_cases_agree_with_torch \

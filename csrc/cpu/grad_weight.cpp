@@ -141,7 +141,7 @@ class GradWeightLoops {
                            input.at(stretch.images.lo + n, channel), channels.size());
       args.a = strip;
     }
-    args.row_stride = stretch.layout.c, args.a_step = stretch.layout.right;
+    args.row_stride = stretch.layout.c;
     args.b_step = tiles.lanes, args.panel_stride = stretches.pixels() * tiles.lanes;
     args.acc_stride = shape.taps() * layout.vector_size();
     for (int64_t block : blocks) {
@@ -162,7 +162,8 @@ class GradWeightLoops {
         const Range xs = stretch.xs[k_w];
         args.length = xs.size();
         if (args.run_count > 0 && args.length > 0) {
-          args.from = place(1, from.t_h[k_h], 1, place(1, from.t_w[k_w], xs.lo, args.a_step));
+          args.from = place(1, from.t_h[k_h], 1, place(1, from.t_w[k_w], xs.lo, from.right));
+          args.a_step = args.length > 1 ? from.right : 0;  // a run of one has no next place
           args.b = b + (xs.lo - stretch.band.xs.lo) * args.b_step;
           tile(args);
         }

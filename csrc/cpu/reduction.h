@@ -24,7 +24,9 @@ class Reduction {
     if (taps_h.size() == 0 || taps_w.size() == 0) return;
     const bool inside = g.channels_inside();
     args.length = inside ? channels : taps_w.size();
-    args.a_step = inside ? from.c : place(g.w.tap_step, g.source.w);
+    // A run of one step has no next place, which might be far outside of the image.
+    const int64_t step = inside ? from.c : place(g.w.tap_step, g.source.w);
+    args.a_step = args.length > 1 ? step : 0;
     args.b_step = inside ? order.c : order.t_w;
     // Where runs begin, which go along the channels or along the taps of a row.
     const int64_t first_c = inside ? 1 : channels;
