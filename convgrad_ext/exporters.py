@@ -15,7 +15,7 @@ def conv2d_operator() -> Any:
     """The operator of the pass conv2d, to be called with plain parameters.
 
     convgrad_ext.onnx is imported here, and not with the package, because torch.onnx takes a tenth
-    of a second to load. So an export that traces needs no step of its own.
+    of a second to load. An export by tracing then needs no further step.
     """
     if not (torch.compiler.is_exporting() or is_tracing()):
         return ops.conv2d

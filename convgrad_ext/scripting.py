@@ -1,7 +1,7 @@
 """conv2d in the part of Python that ``torch.jit.script`` compiles.
 
 Types are fixed there, so the forms of an argument cannot be told apart while it runs:
-:class:`convgrad_ext.Conv2d` tells them while it is compiled.
+:class:`convgrad_ext.Conv2d` decides between them while it is compiled.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """Whether 3x3 kernels may be computed with fewer multiplications and less precisely.
 
 The environment variable ``CONVGRAD_WINOGRAD`` says what holds when the package is imported: ``1``
-allows it, ``0`` does not. A ValueError tells if it has another value.
+allows it, ``0`` does not. Another value raises a ValueError.
 """
 
 from __future__ import annotations

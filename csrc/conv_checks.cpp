@@ -72,8 +72,8 @@ void check_channels(c10::ArrayRef<Int> input_size, c10::ArrayRef<Int> weight_siz
               input_size[1], " channels instead");
 }
 
-// Both the padded image and the kernel that lies on it have to be numbers. A single tap has no next one,
-// and may have any dilation.
+// The extents of the padded image and of the kernel have to be an int64_t. A single tap has no next tap,
+// so that it can have any dilation.
 template <typename Int>
 void check_extents_of_axis(size_t d, const Int& I, const Int& K, const ConvParams<Int>& params) {
   const Int &lo = params.padding[2 * d], &hi = params.padding[2 * d + 1];

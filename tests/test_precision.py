@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from functools import cache
+from typing import Any
 
 import pytest
 import torch
 from torch import Tensor
 
 import convgrad_ext
-from convgrad_ext import available_kernels, use_kernel
+from convgrad_ext import allow_winograd, available_kernels, use_kernel
 from convgrad_ext.cases import Case
 
 # The error of random terms grows as the square root of the chain that they are added up in. A chain
@@ -27,18 +28,19 @@ DRAWS = {
 LONG_GRAD_WEIGHT = [
     Case("large_image", "one image alone", N=1, channels=(2, 4), image=(1002, 1002), kernel=(3, 3)),
     Case("many_images", "a batch", N=400, channels=(6, 12), image=(50, 50), kernel=(1, 1)),
-    Case("winograd", "sums over patches", N=250, channels=(24, 32), image=(66, 66), kernel=(3, 3)),
+    Case("patches", "a large batch", N=250, channels=(24, 32), image=(66, 66), kernel=(3, 3)),
     Case("short_rows", "rows of 5", N=2000, channels=(3, 8), image=(100, 7), kernel=(1, 3)),
 ]
 # C_in * K_h * K_w is 10^5 in all but one, and so is C_out * K_h * K_w where the pass is grad_input.
 LONG_GATHER = [
     Case("channels", "a matrix product", N=1, channels=(100000, 16), image=(8, 8), kernel=(1, 1)),
     Case("3x3", "channels and taps", N=1, channels=(11112, 16), image=(10, 10), kernel=(3, 3)),
-    Case("layer", "patches, 256 channels", channels=(256, 64), image=(18, 18), kernel=(3, 3)),
-    Case("winograd", "over channels", N=4, channels=(11112, 32), image=(18, 18), kernel=(3, 3)),
+    Case("layer", "256 channels", channels=(256, 64), image=(18, 18), kernel=(3, 3)),
+    Case("channels_and_taps", "images", N=4, channels=(11112, 32), image=(18, 18), kernel=(3, 3)),
     Case("7x7", "more taps than rows", N=1, channels=(2048, 16), image=(14, 14), kernel=(7, 7)),
     Case("taps", "a tap a pixel", N=1, channels=(4, 16), image=(166, 166), kernel=(160, 160)),
 ]
+TAKEN_BY_WINOGRAD = ("layer", "channels_and_taps", "patches")
 
 Run = Callable[[], Tensor]
 
@@ -89,22 +91,35 @@ def grad_weight(case: Case, distribution: str) -> tuple[Run, Tensor, float]:
 
 
 LONG = [
-    *(pytest.param(forward, case, id=f"forward-{case}") for case in LONG_GATHER),
-    *(pytest.param(grad_input, case, id=f"grad_input-{case}") for case in LONG_GATHER),
-    *(pytest.param(grad_weight, case, id=f"grad_weight-{case}") for case in LONG_GRAD_WEIGHT),
+    *((forward, case) for case in LONG_GATHER),
+    *((grad_input, case) for case in LONG_GATHER),
+    *((grad_weight, case) for case in LONG_GRAD_WEIGHT),
 ]
+
+
+def parameters(winograd: bool) -> list[Any]:
+    """Every long sum by the default loops; those that Winograd's take by these as well."""
+    ours = [(sums, case) for sums, case in LONG if not winograd or case.name in TAKEN_BY_WINOGRAD]
+    suffix = "-winograd" if winograd else ""
+    return [
+        pytest.param(sums, case, winograd, id=f"{sums.__name__}-{case}{suffix}")
+        for sums, case in ours
+    ]
 
 
 @pytest.mark.parametrize("kernel_name", [n for n in available_kernels() if n != "reference"])
 @pytest.mark.parametrize("distribution", DRAWS)
-@pytest.mark.parametrize(("long_sums", "case"), LONG)
+@pytest.mark.parametrize(
+    ("long_sums", "case", "winograd"), [*parameters(winograd=False), *parameters(winograd=True)]
+)
 def test_long_sums_err_about_as_torch(
     long_sums: Callable[[Case, str], tuple[Run, Tensor, float]],
     case: Case,
+    winograd: bool,
     distribution: str,
     kernel_name: str,
 ) -> None:
     """Both against the same sums in float64."""
     ours, exact, theirs = long_sums(case, distribution)
-    with use_kernel(kernel_name):
+    with use_kernel(kernel_name), allow_winograd(winograd):
         assert largest_error(ours(), exact) <= CHANCE * theirs

@@ -69,14 +69,14 @@ struct Blocking {
   // under a large dilation, a strip would hold all that lies between the taps.
   void choose_band(const Gather<T>& g, int64_t pixels) {
     strips = g.source.c != 1 && g.channels_inside();
-    cover(g, pixels, 1024);
+    cover(g, pixels);
     while (strip_bytes(g) > kStripBytes && rows.size > 1)
       rows = Blocks::covering(g.h.D, rows.size / 2);
     while (strip_bytes(g) > kStripBytes && columns.size > kFewColumns)
       columns = Blocks::covering(g.w.D, columns.size / 2);
     if (strip_bytes(g) > kStripBytes) {
       strips = false;
-      cover(g, pixels, 1024);
+      cover(g, pixels);
     }
     const int64_t fitting = std::min(pixels / (rows.size * columns.size),
                                      kStripBytes / std::max<int64_t>(1, strip_bytes(g)));
@@ -84,9 +84,9 @@ struct Blocking {
     images = Blocks::covering(g.N, whole ? std::max<int64_t>(1, fitting) : 1);
   }
 
-  // With so many pixels a band, in rows of at most so many columns.
-  void cover(const Gather<T>& g, int64_t pixels, int64_t most_columns) {
-    columns = Blocks::covering(g.w.D, std::min(pixels, most_columns));
+  // With so many pixels a band.
+  void cover(const Gather<T>& g, int64_t pixels) {
+    columns = Blocks::covering(g.w.D, std::min<int64_t>(pixels, 1024));
     rows = Blocks::covering(g.h.D, std::max<int64_t>(1, pixels / columns.size));
   }
 };
