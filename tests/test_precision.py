@@ -35,7 +35,7 @@ LONG_GRAD_WEIGHT = [
 LONG_GATHER = [
     Case("channels", "a matrix product", N=1, channels=(100000, 16), image=(8, 8), kernel=(1, 1)),
     Case("3x3", "channels and taps", N=1, channels=(11112, 16), image=(10, 10), kernel=(3, 3)),
-    Case("layer", "256 channels", channels=(256, 64), image=(18, 18), kernel=(3, 3)),
+    Case("layer", "256 channels", channels=(256, 64), image=(26, 26), kernel=(3, 3)),
     Case("channels_and_taps", "images", N=4, channels=(11112, 32), image=(18, 18), kernel=(3, 3)),
     Case("7x7", "more taps than rows", N=1, channels=(2048, 16), image=(14, 14), kernel=(7, 7)),
     Case("taps", "a tap a pixel", N=1, channels=(4, 16), image=(166, 166), kernel=(160, 160)),
