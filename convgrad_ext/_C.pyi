@@ -25,10 +25,58 @@ class Axis:
         """The half-open range of taps of output o that lie inside the image."""
     def meetings_of_input(self, i: int) -> list[tuple[int, int]]:
         """Every (tap, output) that reaches input i."""
+    def outputs(self) -> Walk:
+        """Forward: the walk over the outputs, which reads the input."""
+    def phases(self) -> int:
+        """The number of phases, which begin with the inputs 0, 1, ..."""
+    def inputs_of_phase(self, first: int) -> Walk:
+        """grad_input: the walk over the phase of input `first`, which reads grad_output."""
     def patches_of_outputs(self) -> PatchAxis | None:
         """The outputs in pairs, for Winograd; None unless stride is 1 and taps are three."""
     def patches_of_phase(self, first: int) -> PatchAxis | None:
         """The inputs of the phase of input `first` in pairs; None unless their taps are three."""
+
+class Walk:
+    """How a pass moves along an axis: it owns D pixels, each the sum over T taps of S sources."""
+
+    @property
+    def D(self) -> int:
+        """Destination pixels, d in [0, D)."""
+    @property
+    def S(self) -> int:
+        """Source pixels."""
+    @property
+    def T(self) -> int:
+        """Taps, t in [0, T)."""
+    @property
+    def origin(self) -> int:
+        """source(0, 0)."""
+    @property
+    def step(self) -> int:
+        """Sources from one destination pixel to the next."""
+    @property
+    def tap_step(self) -> int:
+        """Sources from one tap to the next; negative in grad_input."""
+    @property
+    def first_pixel(self) -> int:
+        """pixel(0)."""
+    @property
+    def pixel_step(self) -> int:
+        """Pixels of the image from one destination pixel to the next."""
+    @property
+    def first_tap(self) -> int:
+        """tap(0)."""
+    @property
+    def weight_step(self) -> int:
+        """Taps of the weight from one tap to the next."""
+    def taps_of(self, d: int) -> tuple[int, int]:
+        """The half-open range of taps whose source is inside the image."""
+    def source(self, d: int, t: int) -> int:
+        """origin + d*step + t*tap_step; it may be in the padding."""
+    def pixel(self, d: int) -> int:
+        """Destination pixel d in the image."""
+    def tap(self, t: int) -> int:
+        """Tap t in the weight."""
 
 class PatchAxis:
     """Destination pixels of an axis in pairs, its patches, and the four sources of each."""
@@ -54,6 +102,7 @@ class PatchAxis:
 class KernelDescription(TypedDict):
     name: str
     isa: str
+    device: str
     dtypes: tuple[torch.dtype, ...]
     passes: tuple[str, ...]
     available: bool

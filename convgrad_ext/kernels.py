@@ -26,7 +26,7 @@ def available_kernels() -> tuple[str, ...]:
         >>> convgrad_ext.available_kernels()[-1]
         'reference'
 
-    Source: the registry in csrc/cpu/registry.cpp.
+    Source: the registry in csrc/registry.cpp.
     """
     return tuple(kernel["name"] for kernel in _C.kernels() if kernel["available"])
 
@@ -51,7 +51,7 @@ def use_kernel(name: str) -> Iterator[None]:
         ...     convgrad_ext.conv2d(torch.ones(1, 1, 2, 2), torch.ones(1, 1, 2, 2)).item()
         4.0
 
-    Source: the registry in csrc/cpu/registry.cpp.
+    Source: the registry in csrc/registry.cpp.
     """
     if not isinstance(name, str):
         raise TypeError(f"use_kernel: name must be a string, but got {name!r}")

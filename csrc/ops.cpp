@@ -1,14 +1,17 @@
-// The operators: their schemas and their shapes without data. Their derivatives are in
-// convgrad_ext/autograd.py, their loops in cpu/.
+// The operators, for every device: their schemas, their checks and their results' memory. A kernel
+// fills the result (registry.h). The derivatives are in convgrad_ext/autograd.py.
 #include <ATen/ATen.h>
 #include <ATen/core/stack.h>
 #include <torch/library.h>
 
 #include "conv_checks.h"
+#include "registry.h"
 
 namespace convgrad {
 namespace {
 
+using at::IntArrayRef;
+using at::OptionalIntArrayRef;
 using at::OptionalSymIntArrayRef;
 using at::Tensor;
 using c10::SymInt;
@@ -38,6 +41,56 @@ Tensor conv2d_weight(const Tensor& input, SymIntArrayRef weight_size, const Tens
 }
 
 }  // namespace meta
+
+// Tensors with data: check, allocate and let the kernel of their device and dtype fill the result.
+namespace device {
+
+const Kernel& kernel_of(const Tensor& tensor) {
+  return kernel_for(tensor.device().type(), tensor.scalar_type());
+}
+
+Tensor conv2d(const Tensor& input, const Tensor& weight, const std::optional<Tensor>& bias,
+              IntArrayRef stride, IntArrayRef padding, IntArrayRef dilation, int64_t groups) {
+  const ConvParams<int64_t> params{stride, padding, dilation, groups};
+  const Kernel& kernel = kernel_of(input);
+  Tensor output = empty_output(input, weight, bias, params);
+  if (output.numel() == 0) return output;
+  kernel.forward(make_conv_shape(input.sizes(), weight.sizes(), params), input, weight, bias,
+                 output);
+  return output;
+}
+
+Tensor conv2d_input(IntArrayRef input_size, const Tensor& weight, const Tensor& grad_output,
+                    IntArrayRef stride, IntArrayRef padding, IntArrayRef dilation, int64_t groups,
+                    OptionalIntArrayRef grad_strides) {
+  const ConvParams<int64_t> params{stride, padding, dilation, groups};
+  const Kernel& kernel = kernel_of(weight);
+  Tensor grad_input = empty_grad_input(input_size, weight, grad_output, params, grad_strides);
+  if (grad_input.numel() == 0) return grad_input;
+  kernel.grad_input(make_conv_shape(input_size, weight.sizes(), params), weight, grad_output,
+                    grad_input);
+  return grad_input;
+}
+
+Tensor conv2d_weight(const Tensor& input, IntArrayRef weight_size, const Tensor& grad_output,
+                     IntArrayRef stride, IntArrayRef padding, IntArrayRef dilation, int64_t groups,
+                     OptionalIntArrayRef grad_strides) {
+  const ConvParams<int64_t> params{stride, padding, dilation, groups};
+  const Kernel& kernel = kernel_of(input);
+  Tensor grad_weight = empty_grad_weight(input, weight_size, grad_output, params, grad_strides);
+  if (grad_weight.numel() == 0) return grad_weight;
+  kernel.grad_weight(make_conv_shape(input.sizes(), weight_size, params), input, grad_output,
+                     grad_weight);
+  return grad_weight;
+}
+
+void run_in(torch::Library& m) {
+  m.impl("conv2d", conv2d);
+  m.impl("conv2d_input", conv2d_input);
+  m.impl("conv2d_weight", conv2d_weight);
+}
+
+}  // namespace device
 
 // Boxed: it suits every schema. PyTorch would list all the backends that there are.
 void refuse_layout(const c10::OperatorHandle& op, torch::jit::Stack* stack) {
@@ -83,6 +136,9 @@ TORCH_LIBRARY_IMPL(convgrad_ext, Meta, m) {
   m.impl("conv2d_input", meta::conv2d_input);
   m.impl("conv2d_weight", meta::conv2d_weight);
 }
+
+// The devices that have kernels. On another one PyTorch says that it could not run the operator there.
+TORCH_LIBRARY_IMPL(convgrad_ext, CPU, m) { device::run_in(m); }
 
 TORCH_LIBRARY_IMPL(convgrad_ext, MkldnnCPU, m) { refuse_in(m); }
 TORCH_LIBRARY_IMPL(convgrad_ext, NestedTensorCPU, m) { refuse_in(m); }

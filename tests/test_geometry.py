@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from itertools import pairwise
+from itertools import pairwise, product
 
 import pytest
 from hypothesis import given, settings
 from strategies import Axis as DrawnAxis
 from strategies import axes
 
-from convgrad_ext._C import Axis
+from convgrad_ext._C import Axis, Walk
 from convgrad_ext.padding import LARGEST_EXTENT, same_padding
 
 
@@ -46,6 +46,70 @@ def test_the_three_views_are_the_relation(drawn: DrawnAxis) -> None:
     assert by_tap == expected
     assert by_output == expected
     assert by_input == expected
+
+
+def read_by(walk: Walk) -> list[tuple[int, int, int]]:
+    """Every (destination pixel, source, tap) of a walk, as a kernel in Python goes through them."""
+    return [
+        (walk.pixel(d), walk.source(d, t), walk.tap(t))
+        for d in range(walk.D)
+        for t in range(*walk.taps_of(d))
+    ]
+
+
+@given(axes())
+@settings(max_examples=1000)
+def test_the_walk_over_outputs_is_the_relation(drawn: DrawnAxis) -> None:
+    extent, kernel_size, *_ = drawn
+    walk = Axis(*drawn).outputs()
+    read = [(i, o, k) for o, i, k in read_by(walk)]
+    assert len(set(read)) == len(read)
+    assert set(read) == meetings_by_definition(drawn)
+    assert (walk.S, walk.T) == (extent, kernel_size)
+
+
+@given(axes())
+@settings(max_examples=1000)
+def test_the_walks_over_phases_are_the_relation(drawn: DrawnAxis) -> None:
+    """Together they own every input once, also the inputs that no output sees."""
+    extent, _, stride, *_ = drawn
+    axis = Axis(*drawn)
+    walks = [axis.inputs_of_phase(first) for first in range(axis.phases())]
+    owned = [walk.pixel(d) for walk in walks for d in range(walk.D)]
+    assert sorted(owned) == list(range(extent))
+    assert len(walks) <= stride
+    read = [(i, o, k) for walk in walks for i, o, k in read_by(walk)]
+    assert len(set(read)) == len(read)
+    assert set(read) == meetings_by_definition(drawn)
+
+
+@given(axes())
+@settings(max_examples=300)
+def test_a_walk_is_made_of_its_numbers(drawn: DrawnAxis) -> None:
+    """A kernel may compute with these instead of a call per pixel."""
+    axis = Axis(*drawn)
+    for walk in (axis.outputs(), *map(axis.inputs_of_phase, range(axis.phases()))):
+        for d, t in product(range(walk.D), range(walk.T)):
+            assert walk.source(d, t) == walk.origin + d * walk.step + t * walk.tap_step
+            assert walk.pixel(d) == walk.first_pixel + d * walk.pixel_step
+            assert walk.tap(t) == walk.first_tap + t * walk.weight_step
+            assert (t in range(*walk.taps_of(d))) == (0 <= walk.source(d, t) < walk.S)
+
+
+def test_the_phases_of_stride_two_by_hand() -> None:
+    """5 pixels, 3 taps, stride 2, padding 1: taps 0 and 2 of the odd phase meet o + 1 and o."""
+    even, odd = map(Axis(5, 3, 2, (1, 1)).inputs_of_phase, (0, 1))
+    assert read_by(even) == [(0, 0, 1), (2, 1, 1), (4, 2, 1)]
+    assert read_by(odd) == [(1, 1, 0), (1, 0, 2), (3, 2, 0), (3, 1, 2)]
+    assert (odd.step, odd.tap_step, odd.pixel_step, odd.weight_step) == (1, -1, 2, 2)
+
+
+def test_walks_refuse_indices_that_they_do_not_have() -> None:
+    axis = Axis(5, 3, 2, (1, 1))
+    with pytest.raises(ValueError, match=r"first must be in \[0, 2\), but got 2"):
+        axis.inputs_of_phase(2)
+    with pytest.raises(ValueError, match=r"d must be in \[0, 3\), but got -1"):
+        axis.outputs().taps_of(-1)
 
 
 @given(axes())

@@ -58,10 +58,11 @@ def test_available_kernels_are_those_of_the_registry_in_its_order() -> None:
 
 @pytest.mark.parametrize("entry", _C.kernels(), ids=lambda entry: entry["name"])
 def test_entries_of_the_registry(entry: Any) -> None:
-    assert list(entry) == ["name", "isa", "dtypes", "passes", "available"]
+    assert list(entry) == ["name", "isa", "device", "dtypes", "passes", "available"]
     assert (type(entry["name"]), type(entry["isa"])) == (str, str)
     assert entry["name"]
     assert entry["isa"]
+    assert torch.device(entry["device"]).type == "cpu"
     assert isinstance(entry["dtypes"], tuple)
     assert len(entry["dtypes"]) > 0
     assert set(entry["dtypes"]) <= DTYPES

@@ -22,8 +22,8 @@ STUB = ast.parse((PACKAGE / "_C.pyi").read_text())
 MYPY = "[mypy]\nfollow_imports = skip\n"
 ALLOWED = (
     # pybind11's classes have its own metaclass, which no stub names.
-    r"convgrad_ext\._C\.(Patch)?Axis",
-    r"convgrad_ext\._C\.PatchAxis.__init__",  # made by an Axis alone
+    r"convgrad_ext\._C\.((Patch)?Axis|Walk)",
+    r"convgrad_ext\._C\.(PatchAxis|Walk).__init__",  # made by an Axis alone
     r"convgrad_ext\._C\.KernelDescription",  # the type of a dict, there for the checker alone
 )
 

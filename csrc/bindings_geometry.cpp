@@ -1,0 +1,139 @@
+// The index relation of conv_geometry.h in Python: for the tests, and for kernels that are written there.
+#include "bindings.h"
+#include "conv_checks.h"
+
+namespace py = pybind11;
+
+namespace convgrad {
+namespace {
+
+std::pair<int64_t, int64_t> as_pair(const Range& range) { return {range.lo, range.hi}; }
+
+void check_index(const char* name, int64_t index, int64_t extent) {
+  TORCH_CHECK_VALUE(0 <= index && index < extent, name, " must be in [0, ", extent, "), but got ",
+                    index);
+}
+
+std::vector<std::pair<int64_t, int64_t>> meetings_of_input(const Axis& axis, int64_t i) {
+  check_index("i", i, axis.I);
+  std::vector<std::pair<int64_t, int64_t>> pairs;
+  const auto meetings = axis.meetings_of_inputs();
+  for (const Meeting& m : meetings.at(i)) pairs.emplace_back(m.k, m.o);
+  return pairs;
+}
+
+Axis checked_axis(int64_t I, int64_t K, int64_t stride, std::pair<int64_t, int64_t> padding,
+                  int64_t dilation) {
+  const auto [lo, hi] = padding;
+  TORCH_CHECK_VALUE(I >= 0 && K >= 1 && stride >= 1 && lo >= 0 && hi >= 0 && dilation >= 1,
+                    "Axis: input_extent and padding must be >= 0, kernel_size, stride and dilation "
+                    ">= 1, but got input_extent=",
+                    I, ", kernel_size=", K, ", stride=", stride, ", padding=(", lo, ", ", hi,
+                    "), dilation=", dilation);
+  TORCH_CHECK_VALUE(lo <= kLargestExtent && hi <= kLargestExtent && I <= kLargestNumber - (lo + hi),
+                    "Axis: input_extent and padding must add up to at most ", kLargestNumber,
+                    ", but got input_extent=", I, ", padding=(", lo, ", ", hi, ")");
+  TORCH_CHECK_VALUE(K == 1 || dilation <= kLargestExtent / K, "Axis: dilation must be at most ",
+                    kLargestExtent / K, " for kernel_size=", K, ", but got ", dilation);
+  TORCH_CHECK_VALUE(kernel_span(K, dilation) <= padded_extent(I, lo, hi), "Axis: the kernel spans ",
+                    kernel_span(K, dilation), " pixels and the padded input has ",
+                    padded_extent(I, lo, hi));
+  return Axis(I, K, stride, lo, hi, dilation);
+}
+
+Walk phase_of(const Axis& axis, int64_t first) {
+  check_index("first", first, axis.phases());
+  return axis.inputs_of_phase(first);
+}
+
+std::optional<PatchAxis> checked_patches(const Walk& walk) {
+  return PatchAxis::fits(walk) ? std::optional(PatchAxis(walk)) : std::nullopt;
+}
+
+void bind_walk(py::module_& m) {
+  py::class_<Walk>(m, "Walk")
+      .def_readonly("D", &Walk::D)
+      .def_readonly("S", &Walk::S)
+      .def_readonly("T", &Walk::T)
+      .def_readonly("origin", &Walk::origin)
+      .def_readonly("step", &Walk::step)
+      .def_readonly("tap_step", &Walk::tap_step)
+      .def_readonly("first_pixel", &Walk::first_pixel)
+      .def_readonly("pixel_step", &Walk::pixel_step)
+      .def_readonly("first_tap", &Walk::first_tap)
+      .def_readonly("weight_step", &Walk::weight_step)
+      .def(
+          "taps_of",
+          [](const Walk& walk, int64_t d) {
+            check_index("d", d, walk.D);
+            return as_pair(walk.taps_of(d));
+          },
+          py::arg("d"))
+      .def("source", &Walk::source, py::arg("d"), py::arg("t"))
+      .def("pixel", &Walk::pixel, py::arg("d"))
+      .def("tap", &Walk::tap, py::arg("t"));
+}
+
+void bind_patches(py::module_& m) {
+  py::class_<PatchAxis>(m, "PatchAxis")
+      .def("__len__", &PatchAxis::size)
+      .def("left_in_phase", &PatchAxis::left_in_phase, py::arg("p"))
+      .def(
+          "pixel",
+          [](const PatchAxis& axis, int64_t p, int64_t i) {
+            return axis.walk.pixel(axis.destination(p, i));
+          },
+          py::arg("p"), py::arg("i"))
+      .def("source", &PatchAxis::source, py::arg("p"), py::arg("j"))
+      .def(
+          "sources_inside",
+          [](const PatchAxis& axis, int64_t p, int64_t patches) {
+            return as_pair(axis.sources_inside(p, patches));
+          },
+          py::arg("p"), py::arg("patches"))
+      .def("pixels_inside", &PatchAxis::pixels_inside, py::arg("p"), py::arg("patches"))
+      .def_property_readonly("pixel_step", &PatchAxis::pixel_step)
+      .def_property_readonly("taps_are_reversed",
+                             [](const PatchAxis& axis) { return axis.nearest_tap() > 0; });
+}
+
+void bind_axis(py::module_& m) {
+  py::class_<Axis>(m, "Axis")
+      .def(py::init(&checked_axis), py::arg("input_extent"), py::arg("kernel_size"),
+           py::arg("stride") = 1, py::arg("padding") = std::pair<int64_t, int64_t>{0, 0},
+           py::arg("dilation") = 1)
+      .def_readonly("output_extent", &Axis::O)
+      .def(
+          "outputs_of_tap",
+          [](const Axis& axis, int64_t k) {
+            check_index("k", k, axis.K);
+            return as_pair(axis.outputs_of_tap(k));
+          },
+          py::arg("k"))
+      .def(
+          "taps_of_output",
+          [](const Axis& axis, int64_t o) {
+            check_index("o", o, axis.O);
+            return as_pair(axis.taps_of_output(o));
+          },
+          py::arg("o"))
+      .def("meetings_of_input", &meetings_of_input, py::arg("i"))
+      .def("outputs", &Axis::outputs)
+      .def("phases", &Axis::phases)
+      .def("inputs_of_phase", &phase_of, py::arg("first"))
+      .def("patches_of_outputs", [](const Axis& axis) { return checked_patches(axis.outputs()); })
+      .def(
+          "patches_of_phase",
+          [](const Axis& axis, int64_t first) { return checked_patches(phase_of(axis, first)); },
+          py::arg("first"));
+}
+
+}  // namespace
+
+void bind_geometry(py::module_& m) {
+  bind_walk(m);
+  bind_patches(m);
+  bind_axis(m);
+}
+
+}  // namespace convgrad

@@ -1,0 +1,110 @@
+#include "cpu/kernels.h"
+
+#include <c10/util/Exception.h>
+
+#include <algorithm>
+#include <cstdlib>
+
+#include "cpu/gather.h"
+#include "cpu/grad_weight.h"
+#include "cpu/kernels/isa.h"
+#include "reference/reference.h"
+#include "registry.h"
+
+namespace convgrad::cpu {
+namespace {
+
+using at::Tensor;
+using OptionalTensor = std::optional<Tensor>;
+
+// The tiles of one instruction set, for the dtypes that have tiles. Their tables are made by code for
+// that instruction set, so that only a pass that runs asks for them.
+struct TileSet {
+  const Tiles<float>& (*floats)();
+  const Tiles<double>& (*doubles)();
+
+  template <typename Run>
+  void of(at::ScalarType dtype, const Run& run) const {
+    if (dtype == at::kFloat) return run(floats());
+    run(doubles());
+  }
+};
+
+Kernel fast_kernel(const char* name, const char* isa, bool available, TileSet tiles) {
+  return {
+      .name = name,
+      .isa = isa,
+      .device = at::kCPU,
+      .dtypes = {at::kFloat, at::kDouble},
+      .available = available,
+      .forward =
+          [tiles](const ConvShape& shape, const Tensor& input, const Tensor& weight,
+                  const OptionalTensor& bias, Tensor& output) {
+            tiles.of(input.scalar_type(),
+                     [&](const auto& t) { forward(t, shape, input, weight, bias, output); });
+          },
+      .grad_input =
+          [tiles](const ConvShape& shape, const Tensor& weight, const Tensor& grad_output,
+                  Tensor& result) {
+            tiles.of(weight.scalar_type(),
+                     [&](const auto& t) { grad_input(t, shape, weight, grad_output, result); });
+          },
+      .grad_weight =
+          [tiles](const ConvShape& shape, const Tensor& input, const Tensor& grad_output,
+                  Tensor& result) {
+            tiles.of(input.scalar_type(),
+                     [&](const auto& t) { grad_weight(t, shape, input, grad_output, result); });
+          },
+  };
+}
+
+std::vector<Kernel> fast_kernels() {
+  std::vector<Kernel> fast;
+#if defined(__x86_64__)
+  const bool avx2 = __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma");
+  const bool avx512 = avx2 && __builtin_cpu_supports("avx512f");
+  fast.push_back(
+      fast_kernel("avx512", "AVX-512", avx512, {avx512_tiles<float>, avx512_tiles<double>}));
+  fast.push_back(fast_kernel("avx2", "AVX2+FMA", avx2, {avx2_tiles<float>, avx2_tiles<double>}));
+#endif
+  fast.push_back(
+      fast_kernel("baseline", "any", true, {baseline_tiles<float>, baseline_tiles<double>}));
+  return fast;
+}
+
+Kernel reference_kernel() {
+  return {
+      .name = "reference",
+      .isa = "any",
+      .device = at::kCPU,
+      .dtypes = {at::kHalf, at::kBFloat16, at::kFloat, at::kDouble, at::kComplexFloat,
+                 at::kComplexDouble, at::kByte, at::kChar, at::kShort, at::kInt, at::kLong},
+      .available = true,
+      .forward = reference::forward,
+      .grad_input = reference::grad_input,
+      .grad_weight = reference::grad_weight,
+  };
+}
+
+// CONVGRAD_ISA names the fastest kernel that may run: those before it count as not available.
+void limit_by_environment(std::vector<Kernel>& fast) {
+  const char* isa = std::getenv("CONVGRAD_ISA");
+  if (!isa || !*isa) return;
+  const auto chosen = std::find_if(fast.begin(), fast.end(), [&](const Kernel& kernel) {
+    return kernel.available && kernel.name == isa;
+  });
+  TORCH_CHECK_VALUE(chosen != fast.end(), "CONVGRAD_ISA must be one of ", available_names(fast),
+                    " on this processor, but got '", isa, "'");
+  std::for_each(fast.begin(), chosen, [](Kernel& kernel) { kernel.available = false; });
+}
+
+}  // namespace
+
+std::vector<Kernel> kernels() {
+  std::vector<Kernel> all = fast_kernels();
+  limit_by_environment(all);
+  all.push_back(reference_kernel());
+  return all;
+}
+
+}  // namespace convgrad::cpu
