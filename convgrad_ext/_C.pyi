@@ -31,9 +31,9 @@ class Axis:
         """The number of phases, which begin with the inputs 0, 1, ..."""
     def inputs_of_phase(self, first: int) -> Walk:
         """grad_input: the walk over the phase of input `first`, which reads grad_output."""
-    def patches_of_outputs(self) -> PatchAxis | None:
+    def output_tiles_of_outputs(self) -> OutputTileAxis | None:
         """The outputs in pairs, for Winograd; None unless stride is 1 and taps are three."""
-    def patches_of_phase(self, first: int) -> PatchAxis | None:
+    def output_tiles_of_phase(self, first: int) -> OutputTileAxis | None:
         """The inputs of the phase of input `first` in pairs; None unless their taps are three."""
 
 class Walk:
@@ -78,23 +78,23 @@ class Walk:
     def tap(self, t: int) -> int:
         """Tap t in the weight."""
 
-class PatchAxis:
-    """Destination pixels of an axis in pairs, its patches, and the four sources of each."""
+class OutputTileAxis:
+    """Destination pixels of an axis in pairs, its output tiles, and the four sources of each."""
 
     def __len__(self) -> int: ...
     def left_in_phase(self, p: int) -> int:
-        """How many patches, this one included, follow each other in memory order."""
+        """The number of tiles, tile p included, that follow each other in memory order."""
     def pixel(self, p: int, i: int) -> int:
-        """Pixel i of patch p, 0 or 1; it may lie beyond the image."""
+        """Pixel i of tile p, 0 or 1; it may be beyond the image."""
     def source(self, p: int, j: int) -> int:
-        """Source j of patch p, 0 to 3; it may lie in the padding."""
-    def sources_inside(self, p: int, patches: int) -> tuple[int, int]:
-        """Which of the 2*patches + 2 sources from patch p on lie inside the image."""
-    def pixels_inside(self, p: int, patches: int) -> int:
-        """How many of the 2*patches pixels from patch p on lie inside the image."""
+        """Source j of tile p, 0 to 3; it may be in the padding."""
+    def sources_inside(self, p: int, tiles: int) -> tuple[int, int]:
+        """The range of the 2*tiles + 2 sources from tile p on that are inside the image."""
+    def pixels_inside(self, p: int, tiles: int) -> int:
+        """The number of the 2*tiles pixels from tile p on that are inside the image."""
     @property
     def pixel_step(self) -> int:
-        """From one pixel of a patch to the other."""
+        """From one pixel of a tile to the other."""
     @property
     def taps_are_reversed(self) -> bool:
         """Whether pixel i meets source i + k at the k-th tap from the last on."""
@@ -106,6 +106,38 @@ class KernelDescription(TypedDict):
     dtypes: tuple[torch.dtype, ...]
     passes: tuple[str, ...]
     available: bool
+
+class PlanDescription(TypedDict):
+    path: str
+    reason: str
+    phases: int
+    blocking: dict[str, str]
+    packed_bytes: int
+    scratch_bytes: int
+    padded_share: float
+
+def plan(
+    pass_name: str,
+    input: Tensor,
+    weight: Tensor,
+    stride: Sequence[int],
+    padding: Sequence[int],
+    dilation: Sequence[int],
+    groups: int,
+) -> list[PlanDescription]:
+    """The plans of a pass, of equal phases together; none for tensors without elements."""
+
+def cache_sizes() -> tuple[int, int]:
+    """Bytes of L1d and L2 that plans count with."""
+
+def set_cache_sizes(sizes: tuple[int, int] | None) -> tuple[int, int]:
+    """For every thread; None stands for the first ones. Returns the sizes before."""
+
+def costs(isa: str) -> dict[str, float]:
+    """The costs that decide for or against Winograd on the kernel `isa`."""
+
+def set_costs(isa: str, costs: dict[str, float]) -> None:
+    """Replaces some of them, for every thread."""
 
 def scatter_grad_input(
     input_size: Sequence[int],

@@ -11,6 +11,7 @@ from convgrad_ext.convert import convert, revert
 from convgrad_ext.functional import conv2d, conv2d_input, conv2d_weight
 from convgrad_ext.kernels import available_kernels, use_kernel
 from convgrad_ext.modules import Conv2d, LazyConv2d
+from convgrad_ext.plans import Plan, explain_plan, plans
 from convgrad_ext.replacing import replacing_conv2d
 from convgrad_ext.winograd import allow_winograd, winograd_allowed
 
@@ -22,12 +23,15 @@ __all__ = [
     "Conv2dInputFunction",
     "Conv2dWeightFunction",
     "LazyConv2d",
+    "Plan",
     "allow_winograd",
     "available_kernels",
     "conv2d",
     "conv2d_input",
     "conv2d_weight",
     "convert",
+    "explain_plan",
+    "plans",
     "replacing_conv2d",
     "revert",
     "use_kernel",

@@ -3,7 +3,7 @@
 #include "bindings.h"
 #include "conv_checks.h"
 #include "cpu/probe.h"
-#include "cpu/winograd_choice.h"
+#include "cpu/winograd/permission.h"
 #include "reference/reference.h"
 #include "registry.h"
 
@@ -97,6 +97,7 @@ PYBIND11_MODULE(_C, m) {
   m.doc() = "Geometry, second references and kernel registry of convgrad_ext.";
 
   bind_geometry(m);
+  bind_plan(m);
   bind_passes(m);
   bind_probe(m);
   bind_choices(m);

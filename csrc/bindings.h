@@ -5,10 +5,11 @@
 
 #include <utility>
 
-#include "conv_geometry.h"
+#include "geometry/output_tiles.h"
 
 namespace convgrad {
 
 void bind_geometry(pybind11::module_& m);
+void bind_plan(pybind11::module_& m);
 
 }  // namespace convgrad

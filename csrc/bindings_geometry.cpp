@@ -1,4 +1,4 @@
-// The index relation of conv_geometry.h in Python: for the tests, and for kernels that are written there.
+// The index relation of geometry/axis.h in Python: for the tests, and for kernels that are written there.
 #include "bindings.h"
 #include "conv_checks.h"
 
@@ -46,8 +46,8 @@ Walk phase_of(const Axis& axis, int64_t first) {
   return axis.inputs_of_phase(first);
 }
 
-std::optional<PatchAxis> checked_patches(const Walk& walk) {
-  return PatchAxis::fits(walk) ? std::optional(PatchAxis(walk)) : std::nullopt;
+std::optional<OutputTileAxis> checked_output_tiles(const Walk& walk) {
+  return OutputTileAxis::fits(walk) ? std::optional(OutputTileAxis(walk)) : std::nullopt;
 }
 
 void bind_walk(py::module_& m) {
@@ -74,27 +74,27 @@ void bind_walk(py::module_& m) {
       .def("tap", &Walk::tap, py::arg("t"));
 }
 
-void bind_patches(py::module_& m) {
-  py::class_<PatchAxis>(m, "PatchAxis")
-      .def("__len__", &PatchAxis::size)
-      .def("left_in_phase", &PatchAxis::left_in_phase, py::arg("p"))
+void bind_output_tiles(py::module_& m) {
+  py::class_<OutputTileAxis>(m, "OutputTileAxis")
+      .def("__len__", &OutputTileAxis::size)
+      .def("left_in_phase", &OutputTileAxis::left_in_phase, py::arg("p"))
       .def(
           "pixel",
-          [](const PatchAxis& axis, int64_t p, int64_t i) {
+          [](const OutputTileAxis& axis, int64_t p, int64_t i) {
             return axis.walk.pixel(axis.destination(p, i));
           },
           py::arg("p"), py::arg("i"))
-      .def("source", &PatchAxis::source, py::arg("p"), py::arg("j"))
+      .def("source", &OutputTileAxis::source, py::arg("p"), py::arg("j"))
       .def(
           "sources_inside",
-          [](const PatchAxis& axis, int64_t p, int64_t patches) {
-            return as_pair(axis.sources_inside(p, patches));
+          [](const OutputTileAxis& axis, int64_t p, int64_t tiles) {
+            return as_pair(axis.sources_inside(p, tiles));
           },
-          py::arg("p"), py::arg("patches"))
-      .def("pixels_inside", &PatchAxis::pixels_inside, py::arg("p"), py::arg("patches"))
-      .def_property_readonly("pixel_step", &PatchAxis::pixel_step)
+          py::arg("p"), py::arg("tiles"))
+      .def("pixels_inside", &OutputTileAxis::pixels_inside, py::arg("p"), py::arg("tiles"))
+      .def_property_readonly("pixel_step", &OutputTileAxis::pixel_step)
       .def_property_readonly("taps_are_reversed",
-                             [](const PatchAxis& axis) { return axis.nearest_tap() > 0; });
+                             [](const OutputTileAxis& axis) { return axis.nearest_tap() > 0; });
 }
 
 void bind_axis(py::module_& m) {
@@ -121,10 +121,13 @@ void bind_axis(py::module_& m) {
       .def("outputs", &Axis::outputs)
       .def("phases", &Axis::phases)
       .def("inputs_of_phase", &phase_of, py::arg("first"))
-      .def("patches_of_outputs", [](const Axis& axis) { return checked_patches(axis.outputs()); })
+      .def("output_tiles_of_outputs",
+           [](const Axis& axis) { return checked_output_tiles(axis.outputs()); })
       .def(
-          "patches_of_phase",
-          [](const Axis& axis, int64_t first) { return checked_patches(phase_of(axis, first)); },
+          "output_tiles_of_phase",
+          [](const Axis& axis, int64_t first) {
+            return checked_output_tiles(phase_of(axis, first));
+          },
           py::arg("first"));
 }
 
@@ -132,7 +135,7 @@ void bind_axis(py::module_& m) {
 
 void bind_geometry(py::module_& m) {
   bind_walk(m);
-  bind_patches(m);
+  bind_output_tiles(m);
   bind_axis(m);
 }
 

@@ -3,7 +3,7 @@
 
 #include <cstdint>
 
-#include "conv_geometry.h"
+#include "geometry/axis.h"
 
 namespace convgrad {
 

@@ -9,6 +9,7 @@
 #include <vector>
 
 #include "conv_shape.h"
+#include "plan_report.h"
 
 namespace convgrad {
 
@@ -29,6 +30,11 @@ struct Kernel {
   std::function<void(const ConvShape&, const at::Tensor& input, const at::Tensor& grad_output,
                      at::Tensor& grad_weight)>
       grad_weight;
+
+  // The plan of a pass whose operands have the sizes, strides and dtype of these tensors; no element is read.
+  std::function<std::vector<PlanReport>(Pass, const ConvShape&, const at::Tensor& input,
+                                        const at::Tensor& weight, const at::Tensor& output)>
+      plan;
 
   std::vector<std::string> passes() const;
 };

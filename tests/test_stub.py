@@ -22,9 +22,9 @@ STUB = ast.parse((PACKAGE / "_C.pyi").read_text())
 MYPY = "[mypy]\nfollow_imports = skip\n"
 ALLOWED = (
     # pybind11's classes have its own metaclass, which no stub names.
-    r"convgrad_ext\._C\.((Patch)?Axis|Walk)",
-    r"convgrad_ext\._C\.(PatchAxis|Walk).__init__",  # made by an Axis alone
-    r"convgrad_ext\._C\.KernelDescription",  # the type of a dict, there for the checker alone
+    r"convgrad_ext\._C\.((OutputTile)?Axis|Walk)",
+    r"convgrad_ext\._C\.(OutputTileAxis|Walk).__init__",  # made by an Axis alone
+    r"convgrad_ext\._C\.(Kernel|Plan)Description",  # the type of a dict, there for the checker alone
 )
 
 

@@ -62,10 +62,10 @@ def check_patches(patches, expected: dict[int, list[tuple[int, int]]], extent: i
 
 @given(axes_of_three_taps())
 @settings(max_examples=500)
-def test_patches_of_outputs_meet_by_the_relation(drawn: tuple) -> None:
+def test_output_tiles_of_outputs_meet_by_the_relation(drawn: tuple) -> None:
     extent, stride, (lo, hi), dilation = drawn
     axis = Axis(extent, 3, stride, (lo, hi), dilation)
-    patches = axis.patches_of_outputs()
+    patches = axis.output_tiles_of_outputs()
     if stride > 1 and axis.output_extent > 1:
         assert patches is None
         return
@@ -83,7 +83,7 @@ def test_patches_of_a_phase_of_inputs_meet_by_the_relation(drawn: tuple, first: 
     extent, stride, (lo, hi), _ = drawn
     extent, first = extent + 3 * stride, first % stride
     axis = Axis(extent, 3 * stride, stride, (lo, hi))
-    patches = axis.patches_of_phase(first)
+    patches = axis.output_tiles_of_phase(first)
     outputs = range(axis.output_extent)
     meetings = {
         i: [
@@ -105,7 +105,7 @@ def test_patches_of_a_phase_of_inputs_meet_by_the_relation(drawn: tuple, first: 
     ],
 )
 def test_other_axes_have_no_patches(axis: Axis) -> None:
-    assert axis.patches_of_outputs() is None
+    assert axis.output_tiles_of_outputs() is None
 
 
 # The passes

@@ -5,9 +5,9 @@
 #include <algorithm>
 #include <cstdlib>
 
-#include "cpu/gather.h"
-#include "cpu/grad_weight.h"
 #include "cpu/kernels/isa.h"
+#include "cpu/passes.h"
+#include "cpu/report.h"
 #include "reference/reference.h"
 #include "registry.h"
 
@@ -20,8 +20,8 @@ using OptionalTensor = std::optional<Tensor>;
 // The tiles of one instruction set, for the dtypes that have tiles. Their tables are made by code for
 // that instruction set, so that only a pass that runs asks for them.
 struct TileSet {
-  const Tiles<float>& (*floats)();
-  const Tiles<double>& (*doubles)();
+  const Tiles<float, float>& (*floats)();
+  const Tiles<double, double>& (*doubles)();
 
   template <typename Run>
   void of(at::ScalarType dtype, const Run& run) const {
@@ -55,6 +55,15 @@ Kernel fast_kernel(const char* name, const char* isa, bool available, TileSet ti
             tiles.of(input.scalar_type(),
                      [&](const auto& t) { grad_weight(t, shape, input, grad_output, result); });
           },
+      .plan =
+          [tiles](Pass pass, const ConvShape& shape, const Tensor& input, const Tensor& weight,
+                  const Tensor& output) {
+            const PassStrides strides{Strides::of(input), Strides::of(weight), Strides::of(output)};
+            std::vector<PlanReport> reports;
+            tiles.of(input.scalar_type(),
+                     [&](const auto& t) { reports = report_plan(pass, t, shape, strides); });
+            return reports;
+          },
   };
 }
 
@@ -63,12 +72,13 @@ std::vector<Kernel> fast_kernels() {
 #if defined(__x86_64__)
   const bool avx2 = __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma");
   const bool avx512 = avx2 && __builtin_cpu_supports("avx512f");
-  fast.push_back(
-      fast_kernel("avx512", "AVX-512", avx512, {avx512_tiles<float>, avx512_tiles<double>}));
-  fast.push_back(fast_kernel("avx2", "AVX2+FMA", avx2, {avx2_tiles<float>, avx2_tiles<double>}));
+  fast.push_back(fast_kernel("avx512", "AVX-512", avx512,
+                             {avx512_tiles<float, float>, avx512_tiles<double, double>}));
+  fast.push_back(fast_kernel("avx2", "AVX2+FMA", avx2,
+                             {avx2_tiles<float, float>, avx2_tiles<double, double>}));
 #endif
-  fast.push_back(
-      fast_kernel("baseline", "any", true, {baseline_tiles<float>, baseline_tiles<double>}));
+  fast.push_back(fast_kernel("baseline", "any", true,
+                             {baseline_tiles<float, float>, baseline_tiles<double, double>}));
   return fast;
 }
 
@@ -83,6 +93,7 @@ Kernel reference_kernel() {
       .forward = reference::forward,
       .grad_input = reference::grad_input,
       .grad_weight = reference::grad_weight,
+      .plan = reference::plan,
   };
 }
 

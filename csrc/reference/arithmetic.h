@@ -9,7 +9,7 @@
 #include <algorithm>
 #include <type_traits>
 
-#include "conv_geometry.h"
+#include "geometry/axis.h"
 
 namespace convgrad::reference {
 

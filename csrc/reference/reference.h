@@ -10,6 +10,7 @@
 #include <optional>
 
 #include "conv_shape.h"
+#include "plan_report.h"
 
 namespace convgrad::reference {
 
@@ -22,6 +23,10 @@ void grad_input(const ConvShape& shape, const at::Tensor& weight, const at::Tens
 void grad_weight(const ConvShape& shape, const at::Tensor& input, const at::Tensor& grad_output,
                  at::Tensor& grad_weight);
 void grad_bias(const at::Tensor& grad_output, at::Tensor& grad_bias);
+
+// One report for every pass: these loops have no blocks and need no scratch.
+std::vector<PlanReport> plan(Pass pass, const ConvShape& shape, const at::Tensor& input,
+                             const at::Tensor& weight, const at::Tensor& output);
 
 void scatter_grad_input(const ConvShape& shape, const at::Tensor& weight,
                         const at::Tensor& grad_output, at::Tensor& grad_input);

@@ -9,18 +9,18 @@
 #pragma GCC target("avx2,fma")
 #endif
 
-#include "cpu/kernels/tiles.inl"
+#include "cpu/kernels/make_tiles.inl"
 
 namespace convgrad::cpu {
 
-template <typename T>
-const Tiles<T>& avx2_tiles() {
-  static const Tiles<T> tiles = make_tiles<T, 32, 12>();
+template <typename Stored, typename Sum>
+const Tiles<Stored, Sum>& avx2_tiles() {
+  static const Tiles<Stored, Sum> tiles = make_tiles<32, 12, Stored, Sum>("avx2");
   return tiles;
 }
 
-template const Tiles<float>& avx2_tiles();
-template const Tiles<double>& avx2_tiles();
+template const Tiles<float, float>& avx2_tiles();
+template const Tiles<double, double>& avx2_tiles();
 
 }  // namespace convgrad::cpu
 

@@ -9,18 +9,18 @@
 #pragma GCC target("avx512f,avx2,fma")
 #endif
 
-#include "cpu/kernels/tiles.inl"
+#include "cpu/kernels/make_tiles.inl"
 
 namespace convgrad::cpu {
 
-template <typename T>
-const Tiles<T>& avx512_tiles() {
-  static const Tiles<T> tiles = make_tiles<T, 64, 28>();
+template <typename Stored, typename Sum>
+const Tiles<Stored, Sum>& avx512_tiles() {
+  static const Tiles<Stored, Sum> tiles = make_tiles<64, 28, Stored, Sum>("avx512");
   return tiles;
 }
 
-template const Tiles<float>& avx512_tiles();
-template const Tiles<double>& avx512_tiles();
+template const Tiles<float, float>& avx512_tiles();
+template const Tiles<double, double>& avx512_tiles();
 
 }  // namespace convgrad::cpu
 

@@ -1,16 +1,16 @@
 // What the compiler's default target offers: SSE2 on x86-64, NEON on aarch64.
 #include "cpu/kernels/isa.h"
-#include "cpu/kernels/tiles.inl"
+#include "cpu/kernels/make_tiles.inl"
 
 namespace convgrad::cpu {
 
-template <typename T>
-const Tiles<T>& baseline_tiles() {
-  static const Tiles<T> tiles = make_tiles<T, 16, 12>();
+template <typename Stored, typename Sum>
+const Tiles<Stored, Sum>& baseline_tiles() {
+  static const Tiles<Stored, Sum> tiles = make_tiles<16, 12, Stored, Sum>("baseline");
   return tiles;
 }
 
-template const Tiles<float>& baseline_tiles();
-template const Tiles<double>& baseline_tiles();
+template const Tiles<float, float>& baseline_tiles();
+template const Tiles<double, double>& baseline_tiles();
 
 }  // namespace convgrad::cpu

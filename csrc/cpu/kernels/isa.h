@@ -1,19 +1,19 @@
-// What each instruction set's translation unit provides.
+// The tables that the translation units of the instruction sets provide.
 #pragma once
 
-#include "conv_geometry.h"
-#include "cpu/tile.h"
+#include "cpu/kernels/tiles.h"
+#include "geometry/range.h"
 
 namespace convgrad::cpu {
 
-template <typename T>
-const Tiles<T>& baseline_tiles();
+template <typename Stored, typename Sum>
+const Tiles<Stored, Sum>& baseline_tiles();
 
 #if defined(__x86_64__)
-template <typename T>
-const Tiles<T>& avx2_tiles();
-template <typename T>
-const Tiles<T>& avx512_tiles();
+template <typename Stored, typename Sum>
+const Tiles<Stored, Sum>& avx2_tiles();
+template <typename Stored, typename Sum>
+const Tiles<Stored, Sum>& avx512_tiles();
 #endif
 
 }  // namespace convgrad::cpu

@@ -1,0 +1,45 @@
+#include "cpu/common/gather.h"
+
+#include <utility>
+
+namespace convgrad::cpu {
+
+Gather gather_of_forward(const ConvShape& shape, const PassStrides& strides) {
+  const int64_t M = shape.C_out_per_group();
+  return {.h = shape.h.outputs(),
+          .w = shape.w.outputs(),
+          .N = shape.N,
+          .groups = shape.groups,
+          .M = M,
+          .C = shape.C_in_per_group(),
+          .source = strides.input,
+          .destination = strides.output,
+          .weight = strides.weight,
+          .weight_of_group = M * strides.weight.n,
+          .filters_are_lanes = true};
+}
+
+Gather gather_of_grad_input(const ConvShape& shape, const PassStrides& strides) {
+  const int64_t C = shape.C_out_per_group();
+  Strides transposed = strides.weight;
+  std::swap(transposed.n, transposed.c);  // the lanes are the input's channels now
+  return {.h = shape.h.outputs(),
+          .w = shape.w.outputs(),
+          .N = shape.N,
+          .groups = shape.groups,
+          .M = shape.C_in_per_group(),
+          .C = C,
+          .source = strides.output,
+          .destination = strides.input,
+          .weight = transposed,
+          .weight_of_group = C * strides.weight.n,
+          .filters_are_lanes = false};
+}
+
+Gather phase_of(const Gather& grad_input, const ConvShape& shape, int64_t h, int64_t w) {
+  Gather phase = grad_input;
+  phase.h = shape.h.inputs_of_phase(h), phase.w = shape.w.inputs_of_phase(w);
+  return phase;
+}
+
+}  // namespace convgrad::cpu

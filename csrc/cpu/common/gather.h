@@ -1,0 +1,62 @@
+// forward and grad_input as one pass: both gather a destination pixel from source pixels.
+#pragma once
+
+#include <cstdint>
+
+#include "conv_shape.h"
+#include "cpu/common/views.h"
+#include "cpu/kernels/tiles.h"
+
+namespace convgrad::cpu {
+
+// A gathering pass over one phase of its destination, without data. In each group, M channels of the destination
+// are sums over C channels of the source and over the taps.
+struct Gather {
+  Walk h, w;
+  int64_t N, groups, M, C;
+  Strides source, destination;
+  Strides weight;           // of (channel of the destination, of the source, k_h, k_w)
+  int64_t weight_of_group;  // from group to group of the weight, in elements
+  bool filters_are_lanes;   // in forward; grad_input sums over the filters
+
+  int64_t taps() const { return product(h.T, w.T); }
+
+  // A tile's runs go along the longer one of channels and horizontal taps.
+  bool channels_inside() const { return C >= w.T; }
+};
+
+// Strides of the input or grad_input, of the weight or grad_weight, and of the output or grad_output.
+struct PassStrides {
+  Strides input, weight, output;
+};
+
+Gather gather_of_forward(const ConvShape& shape, const PassStrides& strides);
+
+// The whole of grad_input, with all taps; and one phase of it, whose first input is (h, w).
+Gather gather_of_grad_input(const ConvShape& shape, const PassStrides& strides);
+Gather phase_of(const Gather& grad_input, const ConvShape& shape, int64_t h, int64_t w);
+
+// visit(phase) for each residue of the input's pixels modulo the stride.
+template <typename Visit>
+void for_each_phase(const Gather& grad_input, const ConvShape& shape, const Visit& visit) {
+  for (int64_t h : Range{0, shape.h.phases()})
+    for (int64_t w : Range{0, shape.w.phases()}) visit(phase_of(grad_input, shape, h, w));
+}
+
+// The tensors of a gathering pass.
+template <typename Stored, typename Sum>
+struct Operands {
+  const Stored* source;
+  const Stored* weight;
+  Stored* destination;
+  const Sum* bias;  // of every channel of the destination; null if there is none
+
+  const Stored* source_at(const Gather& g, int64_t n, int64_t c) const {
+    return source + n * g.source.n + c * g.source.c;
+  }
+  Stored* destination_at(const Gather& g, int64_t n, int64_t m) const {
+    return destination + n * g.destination.n + m * g.destination.c;
+  }
+};
+
+}  // namespace convgrad::cpu

@@ -1,0 +1,146 @@
+// Panels: the weight in the order in which tiles read it.
+#pragma once
+
+#include <ATen/ATen.h>
+#include <ATen/Parallel.h>
+
+#include <vector>
+
+#include "cpu/common/blocks.h"
+#include "cpu/common/gather.h"
+#include "cpu/common/scratch.h"
+#include "cpu/common/threads.h"
+
+namespace convgrad::cpu {
+
+// Distances in a panel from one channel or tap to the next, and its size, in elements.
+struct PanelOrder {
+  int64_t c, t_h, t_w, size;
+
+  static PanelOrder of(const Gather& g, int64_t lanes) {
+    if (!g.channels_inside())
+      return {product(g.taps(), lanes), g.w.T * lanes, lanes, product(g.C, g.taps(), lanes)};
+    // One more vector for each tap: at a multiple of a page, taps would meet in one set of the cache.
+    const int64_t tap = product(g.C + 1, lanes);
+    return {lanes, product(g.w.T, tap), tap, product(g.taps(), tap)};
+  }
+
+  // The distances between the taps that a phase meets; `phase` is one of the pass whose weight is packed.
+  PanelOrder of_phase(const Gather& phase) const {
+    return {c, place(phase.h.weight_step, t_h), place(phase.w.weight_step, t_w), size};
+  }
+  int64_t first_tap(const Gather& phase) const {
+    return phase.h.tap(0) * t_h + phase.w.tap(0) * t_w;
+  }
+
+  static int64_t panels(const Gather& g, int64_t lanes) {
+    return Blocks::covering(g.M, lanes).count;
+  }
+  // Of the weight of all groups, in elements.
+  int64_t packed_size(const Gather& g, int64_t lanes) const {
+    return product(g.groups, panels(g, lanes), size);
+  }
+};
+
+// Packs a weight into panels of vectors of output channels; lanes beyond the last channel are zero.
+template <typename Stored, typename Sum>
+class WeightPacking {
+ public:
+  WeightPacking(const Tiles<Stored, Sum>& tiles, const Gather& g, const Stored* weight,
+                const PanelOrder& order)
+      : tiles(tiles), g(g), weight(weight), order(order) {}
+
+  at::Tensor run() const {
+    at::Tensor packed = room_for<Sum>(order.packed_size(g, tiles.lanes));
+    Sum* vectors = packed.mutable_data_ptr<Sum>();
+    const Blocks blocks = channel_blocks();
+    const int64_t items = g.groups * panel_count() * blocks.count;
+    const int64_t grain =
+        grain_of(product(8, blocks.size, g.taps(), tiles.lanes));  // costlier than a sum
+    at::parallel_for(0, items, grain, [&](int64_t begin, int64_t end) {
+      std::vector<Sum> buffer(blocks.size * g.taps() * tiles.lanes);
+      for (int64_t i : Range{begin, end}) {
+        const int64_t panel = i / blocks.count;
+        const Range channels = blocks.at(i % blocks.count, g.C);
+        pack_channels(panel, channels, vectors + panel * order.size + channels.lo * order.c,
+                      buffer.data());
+      }
+    });
+    return packed;
+  }
+
+  // Packs some channels of a panel, the first of them to `vectors`; `buffer` has room for all of them.
+  void pack_channels(int64_t panel, Range channels, Sum* vectors, Sum* buffer) const {
+    PackArgs<Stored, Sum> args = first_tap_of(panel, channels.lo);
+    args.vectors = vectors, args.count = channels.size();
+    if (g.taps() == 1) {
+      args.step = g.weight.c, args.vector_stride = order.c;
+      return tiles.pack(args);
+    }
+    const bool rows_gapless = g.h.T == 1 || to_down() == to_right() * g.w.T;
+    if (rows_gapless && g.weight.c == to_right() * g.taps()) return pack_gapless(args, buffer);
+    const int64_t rows = rows_gapless ? 1 : g.h.T;
+    pack_rows(args, channels.size(), rows, g.taps() / rows);
+  }
+
+ private:
+  static constexpr int64_t kChannels = 16;
+  static constexpr int64_t kBlockBytes = 256 << 10;
+
+  int64_t panel_count() const { return PanelOrder::panels(g, tiles.lanes); }
+  // From tap to tap of the weight.
+  int64_t to_right() const { return place(g.w.weight_step, g.weight.w); }
+  int64_t to_down() const { return place(g.h.weight_step, g.weight.h); }
+
+  // Channels that are packed at a time: few under a large kernel.
+  Blocks channel_blocks() const {
+    const int64_t bytes = product(g.taps(), tiles.lanes, sizeof(Sum));
+    return Blocks::covering(g.C, std::clamp<int64_t>(kBlockBytes / bytes, 1, kChannels));
+  }
+
+  PackArgs<Stored, Sum> first_tap_of(int64_t panel, int64_t channel) const {
+    const int64_t lane = panel % panel_count() * tiles.lanes;
+    PackArgs<Stored, Sum> args{};
+    args.tensor = weight + g.h.tap(0) * g.weight.h + g.w.tap(0) * g.weight.w +
+                  panel / panel_count() * g.weight_of_group + lane * g.weight.n +
+                  channel * g.weight.c;
+    args.lane_stride = g.weight.n;
+    args.lanes = std::min<int64_t>(tiles.lanes, g.M - lane);
+    return args;
+  }
+
+  // All taps of all channels are transposed at once, and then sorted by tap.
+  void pack_gapless(PackArgs<Stored, Sum> args, Sum* buffer) const {
+    const int64_t channels = args.count;
+    Sum* const vectors = args.vectors;
+    const bool in_order = order.c == g.taps() * tiles.lanes;
+    args.step = to_right(), args.count = channels * g.taps(), args.vector_stride = tiles.lanes;
+    if (!in_order) args.vectors = buffer;
+    tiles.pack(args);
+    if (in_order) return;
+    for (int64_t tap : Range{0, g.taps()})
+      tiles.copy_vectors({.from = buffer + tap * tiles.lanes,
+                          .from_stride = g.taps() * tiles.lanes,
+                          .to = vectors + tap * order.t_w,
+                          .to_stride = order.c,
+                          .count = channels});
+  }
+
+  void pack_rows(PackArgs<Stored, Sum> args, int64_t channels, int64_t rows, int64_t taps) const {
+    const PackArgs<Stored, Sum> first = args;
+    args.step = to_right(), args.vector_stride = order.t_w, args.count = taps;
+    for (int64_t c : Range{0, channels})
+      for (int64_t row : Range{0, rows}) {
+        args.tensor = first.tensor + c * g.weight.c + row * to_down();
+        args.vectors = first.vectors + c * order.c + row * order.t_h;
+        tiles.pack(args);
+      }
+  }
+
+  const Tiles<Stored, Sum>& tiles;
+  const Gather& g;
+  const Stored* weight;
+  PanelOrder order;
+};
+
+}  // namespace convgrad::cpu

@@ -1,0 +1,214 @@
+#include "cpu/direct/gather.h"
+
+#include <ATen/ATen.h>
+#include <ATen/Parallel.h>
+
+#include <algorithm>
+
+#include "cpu/common/scratch.h"
+#include "cpu/common/strip.h"
+#include "cpu/common/threads.h"
+#include "cpu/direct/reduction.h"
+#include "cpu/direct/schedule.h"
+
+namespace convgrad::cpu {
+namespace {
+
+// One pass: everything that its bands share.
+template <typename Stored, typename Sum>
+struct DirectPass {
+  const Tiles<Stored, Sum>& tiles;
+  const Gather& g;
+  const Operands<Stored, Sum>& operands;
+  const DirectBlocking& blocking;
+  const Sum* panels;  // from the phase's first tap on
+  PanelOrder order;   // of the phase's taps
+};
+
+// A thread's item: some images and some blocks of destination channels, of one band.
+struct Item {
+  int64_t group;
+  Range images, blocks;
+};
+
+// One band, and what a thread keeps while it computes the items of the band.
+template <typename Stored, typename Sum>
+class BandLoops {
+ public:
+  BandLoops(const DirectPass<Stored, Sum>& pass, const Band& band, const Strip<Stored, Sum>& strip,
+            const SourceLayout& layout, Sum* scratch)
+      : pass(pass),
+        tiles(pass.tiles),
+        g(pass.g),
+        blocking(pass.blocking),
+        strip(strip),
+        schedule(pass.g, layout, band, pass.tiles.max_rows(pass.blocking.vecs.size)),
+        reduction(pass.g, pass.order, layout),
+        copies(scratch),
+        levels(scratch + pass.blocking.strip_size()) {}
+
+  void run(const Item& item) {
+    Sum* const sums = add_chains(item, {0, blocking.chains.count()}, /*level=*/0);
+    for (int64_t vec_block : item.blocks)
+      for (int64_t n : item.images) store_block(item, n, vec_block, sums);
+  }
+
+ private:
+  // Sums some chains into the sums of a level: one after the other, or in groups that each are a sum of
+  // the next level first. The strip and the chain's share of the panels stay in the cache.
+  Sum* add_chains(const Item& item, Range chains, int64_t level) {
+    const Blocks groups = Chains::groups_of(chains.size());
+    Sum* const sums = levels + level * blocking.sums_size();
+    if (groups.count == 1) {
+      for (int64_t i : chains) add_chain(item, blocking.chains.at(i), sums, i == chains.lo);
+      return sums;
+    }
+    for (int64_t i : Range{0, groups.count}) {
+      const Range group = groups.at(i, chains.size());
+      const Sum* of_group =
+          add_chains(item, {chains.lo + group.lo, chains.lo + group.hi}, level + 1);
+      for (int64_t j : Range{0, blocking.sums_size()})
+        sums[j] = i == 0 ? of_group[j] : sums[j] + of_group[j];
+    }
+    return sums;
+  }
+
+  void add_chain(const Item& item, const Chain& chain, Sum* sums, bool fresh) {
+    if (blocking.strips && chain.is_first_of_channels()) fill_strips(item, chain.channels);
+    for (int64_t vec_block : item.blocks) add_block(item, chain, vec_block, sums, fresh);
+  }
+
+  void fill_strips(const Item& item, Range channels) const {
+    for (int64_t n : item.images)
+      strip.fill(copies + (n - item.images.lo) * blocking.strip_image, g.source,
+                 pass.operands.source_at(g, n, item.group * g.C + channels.lo), channels.size());
+  }
+
+  int64_t sums_of(const Item& item, int64_t n, int64_t vec_block) const {
+    const int64_t image = (vec_block - item.blocks.lo) * item.images.size() + n - item.images.lo;
+    return image * blocking.pixels() * blocking.tile_lanes();
+  }
+
+  Range panels_of(int64_t vec_block) const { return blocking.vecs.at(vec_block, blocking.panels); }
+
+  void add_block(const Item& item, const Chain& chain, int64_t vec_block, Sum* sums, bool fresh) {
+    const Range panel = panels_of(vec_block);
+    TileArgs<Sum> args{};
+    args.b = pass.panels + (item.group * blocking.panels + panel.lo) * pass.order.size +
+             chain.channels.lo * pass.order.c;
+    args.panel_stride = pass.order.size;
+    args.acc_stride = panel.size() * tiles.lanes;
+    args.fresh = fresh;
+    schedule.for_each_rectangle([&](const Rectangle& rectangle, Range taps_h, Range taps_w) {
+      reduction.set(chain, taps_h.common_with(chain.taps_h), taps_w.common_with(chain.taps_w),
+                    args);
+      if (args.run_count == 0 && !fresh) return;
+      for (int64_t n : item.images) {
+        args.a = source_of(item, chain.channels, n);
+        add_rectangle(args, panel.size(), rectangle, sums + sums_of(item, n, vec_block));
+      }
+    });
+  }
+
+  const Sum* source_of(const Item& item, Range channels, int64_t n) const {
+    if (blocking.strips) return copies + (n - item.images.lo) * blocking.strip_image;
+    return as_sums<Sum>(pass.operands.source_at(g, n, item.group * g.C + channels.lo));
+  }
+
+  void add_rectangle(TileArgs<Sum>& args, int64_t vecs, const Rectangle& rectangle,
+                     Sum* sums) const {
+    rectangle.for_each_line([&](const Line& line) {
+      args.from = line.source, args.row_stride = line.row_stride;
+      args.acc = sums + line.first_pixel * blocking.tile_lanes();
+      tiles.tile_for(line.row_stride, vecs, line.rows)(args);
+    });
+  }
+
+  void store_block(const Item& item, int64_t n, int64_t vec_block, Sum* sums) const {
+    Sum* const of_image = sums + sums_of(item, n, vec_block);
+    schedule.for_each_rectangle([&](const Rectangle& rectangle, Range, Range) {
+      rectangle.for_each_line([&](const Line& line) {
+        store_line(item, n, vec_block, line, of_image + line.first_pixel * blocking.tile_lanes());
+      });
+    });
+  }
+
+  // Sums have their bias added in place: nothing reads them again.
+  void store_line(const Item& item, int64_t n, int64_t vec_block, const Line& line,
+                  Sum* sums) const {
+    const Range panel = panels_of(vec_block);
+    for (int64_t v : Range{0, panel.size()}) {
+      const int64_t m = (panel.lo + v) * tiles.lanes, channel = item.group * g.M + m;
+      UnpackArgs<Stored, Sum> args{};
+      args.vectors = sums + v * tiles.lanes;
+      args.vector_stride = panel.size() * tiles.lanes;
+      args.tensor = pass.operands.destination_at(g, n, channel) + line.destination;
+      args.step = line.destination_stride, args.lane_stride = g.destination.c;
+      args.count = line.rows, args.lanes = std::min<int64_t>(tiles.lanes, g.M - m);
+      if (pass.operands.bias) add_bias(args, sums + v * tiles.lanes, pass.operands.bias + channel);
+      tiles.unpack(args);
+    }
+  }
+
+  static void add_bias(const UnpackArgs<Stored, Sum>& args, Sum* sums, const Sum* bias) {
+    for (int64_t row : Range{0, args.count})
+      for (int64_t lane : Range{0, args.lanes}) sums[row * args.vector_stride + lane] += bias[lane];
+  }
+
+  const DirectPass<Stored, Sum>& pass;
+  const Tiles<Stored, Sum>& tiles;
+  const Gather& g;
+  const DirectBlocking& blocking;
+  const Strip<Stored, Sum>& strip;
+  Schedule schedule;
+  Reduction reduction;
+  Sum* const copies;  // strips, one for each image of an item
+  Sum* const levels;  // the sums of every level of groups of chains
+};
+
+Band band_at(const DirectBlocking& blocking, const Gather& g, int64_t i) {
+  return {blocking.rows.at(i / blocking.columns.count, g.h.D),
+          blocking.columns.at(i % blocking.columns.count, g.w.D)};
+}
+
+Item item_at(const DirectBlocking& blocking, const Gather& g, int64_t i) {
+  const int64_t image = i / blocking.parts.count, images = blocking.images.count;
+  return {image / images, blocking.images.at(image % images, g.N),
+          blocking.parts.at(i % blocking.parts.count, blocking.vecs.count)};
+}
+
+}  // namespace
+
+// Band by band: the strip's layout and the runs of a band serve all items that a thread has of it.
+template <typename Stored, typename Sum>
+void gather_direct(const Tiles<Stored, Sum>& tiles, const Gather& g,
+                   const Operands<Stored, Sum>& operands, const DirectBlocking& blocking,
+                   const Sum* panels, const PanelOrder& order) {
+  const DirectPass<Stored, Sum> pass{
+      tiles, g, operands, blocking, panels + order.first_tap(g), order.of_phase(g)};
+  const int64_t items = blocking.items_of_band(g);
+  const int64_t work = product(blocking.images.size, blocking.pixels(), g.C, g.taps(),
+                               blocking.parts.size, blocking.tile_lanes());
+  at::parallel_for(0, blocking.bands() * items, grain_of(work), [&](int64_t begin, int64_t end) {
+    const at::Tensor scratch = room_for<Sum>(blocking.scratch_size());
+    for (int64_t band = begin / items; band * items < end; ++band) {
+      const Band pixels = band_at(blocking, g, band);
+      const Strip<Stored, Sum> strip(tiles, g.h, g.w, pixels);
+      const SourceLayout layout =
+          blocking.strips ? strip.layout(g.h, g.w) : SourceLayout::of_tensor(g.h, g.w, g.source);
+      BandLoops<Stored, Sum> loops(pass, pixels, strip, layout, scratch.mutable_data_ptr<Sum>());
+      const int64_t first = band * items;
+      for (int64_t i : Range{std::max(begin, first), std::min(end, first + items)})
+        loops.run(item_at(blocking, g, i - first));
+    }
+  });
+}
+
+template void gather_direct(const Tiles<float, float>&, const Gather&,
+                            const Operands<float, float>&, const DirectBlocking&, const float*,
+                            const PanelOrder&);
+template void gather_direct(const Tiles<double, double>&, const Gather&,
+                            const Operands<double, double>&, const DirectBlocking&, const double*,
+                            const PanelOrder&);
+
+}  // namespace convgrad::cpu

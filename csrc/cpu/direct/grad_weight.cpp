@@ -1,0 +1,210 @@
+#include "cpu/direct/grad_weight.h"
+
+#include <ATen/ATen.h>
+#include <ATen/Parallel.h>
+
+#include <vector>
+
+#include "cpu/common/scratch.h"
+#include "cpu/common/strip.h"
+#include "cpu/common/threads.h"
+
+namespace convgrad::cpu {
+namespace {
+
+template <typename Stored, typename Sum>
+struct WeightPass {
+  const Tiles<Stored, Sum>& tiles;
+  const ConvShape& shape;
+  const WeightBlocking& blocking;
+  const WeightOperands<Stored>& operands;
+};
+
+// A thread's item over one stretch: packs grad_output, and adds the products of every tap to the item's sums.
+template <typename Stored, typename Sum>
+class StretchLoops {
+ public:
+  using Item = WeightSums::Item;
+
+  StretchLoops(const WeightPass<Stored, Sum>& pass, int64_t stretch, const Item& item, Sum* scratch)
+      : tiles(pass.tiles),
+        shape(pass.shape),
+        blocking(pass.blocking),
+        operands(pass.operands),
+        item(item),
+        images(pass.blocking.stretches.images_at(stretch, pass.shape)),
+        band(pass.blocking.stretches.band_at(stretch, pass.shape)),
+        packed(scratch),
+        strips(scratch + pass.blocking.packed_size()) {}
+
+  void add_to(Sum* sums) const {
+    const Walk h = shape.h.outputs(), w = shape.w.outputs();
+    const Strip<Stored, Sum> strip(tiles, h, w, band);
+    const StretchLayout layout = layout_of(strip, h, w);
+    StretchRuns runs(band, images.size(), layout, tiles.lanes);
+    for (int64_t block : item.blocks) pack_grad_output(block);
+    const WeightSums& order = blocking.sums;
+    for (int64_t c = item.channels.lo; c < item.channels.hi; c += blocking.tile_rows) {
+      const Range channels{c, std::min(c + blocking.tile_rows, item.channels.hi)};
+      const Sum* source = source_of(channels, strip, layout);
+      for (int64_t block : item.blocks)
+        add_block(block, channels, source, layout, runs,
+                  sums + (block - item.blocks.lo) * order.block_size() +
+                      (c - item.channels.lo) * shape.taps() * order.vector_size());
+    }
+  }
+
+ private:
+  StretchLayout layout_of(const Strip<Stored, Sum>& strip, const Walk& h, const Walk& w) const {
+    StretchLayout layout;
+    layout.source =
+        blocking.copied ? strip.layout(h, w) : SourceLayout::of_tensor(h, w, operands.input);
+    layout.image_size =
+        blocking.copied ? strip.channel_size() * blocking.tile_rows : operands.input.n;
+    layout.ys = StretchLayout::outputs_of_taps(shape.h, band.ys);
+    layout.xs = StretchLayout::outputs_of_taps(shape.w, band.xs);
+    return layout;
+  }
+
+  Sum* packed_block(int64_t block) const {
+    return packed +
+           (block - item.blocks.lo) * blocking.stretches.pixels() * blocking.sums.vector_size();
+  }
+
+  void pack_grad_output(int64_t block) const {
+    const Images<const Stored>& grad_output = operands.grad_output;
+    const Range panels = blocking.sums.panels_of(block);
+    const bool whole = grad_output.h == grad_output.w * band.xs.size();  // rows without a gap
+    const int64_t rows = whole ? 1 : band.ys.size(), pixels = band.pixels() / rows;
+    for (int64_t v : Range{0, panels.size()})
+      for (int64_t n : Range{0, images.size()})
+        for (int64_t row : Range{0, rows}) {
+          const int64_t c_out = (panels.lo + v) * tiles.lanes;
+          const int64_t pixel = v * blocking.stretches.pixels() + n * band.pixels() + row * pixels;
+          PackArgs<Stored, Sum> args{};
+          args.tensor = grad_output.at(images.lo + n, item.group * blocking.sums.C_out + c_out) +
+                        (band.ys.lo + row) * grad_output.h + band.xs.lo * grad_output.w;
+          args.step = grad_output.w, args.lane_stride = grad_output.c;
+          args.vectors = packed_block(block) + pixel * tiles.lanes;
+          args.vector_stride = tiles.lanes, args.count = pixels;
+          args.lanes = std::min<int64_t>(tiles.lanes, blocking.sums.C_out - c_out);
+          tiles.pack(args);
+        }
+  }
+
+  const Sum* source_of(Range channels, const Strip<Stored, Sum>& strip,
+                       const StretchLayout& layout) const {
+    const int64_t channel = item.group * blocking.sums.C_in + channels.lo;
+    const Images<const Stored>& input = operands.input;
+    if (!blocking.copied) return as_sums<Sum>(input.at(images.lo, channel));
+    for (int64_t n : Range{0, images.size()})
+      strip.fill(strips + n * layout.image_size, input, input.at(images.lo + n, channel),
+                 channels.size());
+    return strips;
+  }
+
+  // All taps of a tile's channels.
+  void add_block(int64_t block, Range channels, const Sum* source, const StretchLayout& layout,
+                 StretchRuns& runs, Sum* sums) const {
+    TileArgs<Sum> args{};
+    args.a = source, args.row_stride = layout.source.c;
+    args.b_step = tiles.lanes, args.panel_stride = blocking.stretches.pixels() * tiles.lanes;
+    args.acc = sums, args.acc_stride = shape.taps() * blocking.sums.vector_size();
+    const int64_t vecs = blocking.sums.panels_of(block).size();
+    const auto tile = tiles.tile_for(args.row_stride, vecs, channels.size());
+    for (int64_t k_h : Range{0, shape.h.K}) {
+      const std::vector<Run>& of_row = runs.along(layout.ys[k_h]);
+      args.runs = of_row.data(), args.run_count = of_row.size();
+      for (int64_t k_w : Range{0, shape.w.K}) {
+        set_tap(k_h, k_w, layout, packed_block(block), args);
+        if (args.run_count > 0 && args.length > 0) tile(args);
+        args.acc += blocking.sums.vector_size();
+      }
+    }
+  }
+
+  void set_tap(int64_t k_h, int64_t k_w, const StretchLayout& layout, const Sum* b,
+               TileArgs<Sum>& args) const {
+    const SourceLayout& from = layout.source;
+    const Range xs = layout.xs[k_w];
+    args.length = xs.size();
+    args.from = place(1, from.t_h[k_h], 1, place(1, from.t_w[k_w], xs.lo, from.right));
+    args.a_step = args.length > 1 ? from.right : 0;  // a run of one has no next place
+    args.b = b + (xs.lo - band.xs.lo) * args.b_step;
+  }
+
+  const Tiles<Stored, Sum>& tiles;
+  const ConvShape& shape;
+  const WeightBlocking& blocking;
+  const WeightOperands<Stored>& operands;
+  const Item& item;
+  Range images;
+  Band band;
+  Sum* const packed;  // grad_output
+  Sum* const strips;  // of the input
+};
+
+template <typename Stored, typename Sum>
+void sum_chunk(const WeightPass<Stored, Sum>& pass, const WeightSums::Item& item, int64_t chunk,
+               Sum* scratch, Sum* sums) {
+  const WeightBlocking& blocking = pass.blocking;
+  std::fill_n(sums, blocking.sums.item_size(), Sum(0));
+  for (int64_t stretch : blocking.chunks.at(chunk, blocking.stretches.count()))
+    StretchLoops<Stored, Sum>(pass, stretch, item, scratch).add_to(sums);
+}
+
+// Chunk after chunk: the first one's sums are the item's, and those of the others are added to them.
+template <typename Stored, typename Sum>
+void sum_item(const WeightPass<Stored, Sum>& pass, const WeightSums::Item& item, Range chunks,
+              Sum* scratch, Sum* sums) {
+  Sum* const waiting = scratch + pass.blocking.packed_size() + pass.blocking.strip_size();
+  for (int64_t chunk : chunks) {
+    const bool first = chunk == chunks.lo;
+    sum_chunk(pass, item, chunk, scratch, first ? sums : waiting);
+    if (!first)
+      for (int64_t i : Range{0, pass.blocking.sums.item_size()}) sums[i] += waiting[i];
+  }
+}
+
+}  // namespace
+
+// First the sums of every item and of every chunk that is computed apart, then the tensor.
+template <typename Stored, typename Sum>
+void grad_weight_direct(const Tiles<Stored, Sum>& tiles, const ConvShape& shape,
+                        const WeightBlocking& blocking, const WeightOperands<Stored>& operands) {
+  const WeightPass<Stored, Sum> pass{tiles, shape, blocking, operands};
+  const WeightSums& layout = blocking.sums;
+  const int64_t items = layout.item_count(), size = blocking.sums_size();
+  const int64_t apart = blocking.chunks_of_item(), chunks = blocking.chunks.count;
+  const at::Tensor sums = room_for<Sum>(product(apart, size));
+  Sum* const all = sums.mutable_data_ptr<Sum>();
+  const int64_t work =
+      product(layout.item_size(), blocking.chunks.size, blocking.stretches.pixels());
+  at::parallel_for(0, items * apart, grain_of(work), [&](int64_t begin, int64_t end) {
+    const at::Tensor scratch = room_for<Sum>(blocking.scratch_size());
+    for (int64_t i : Range{begin, end}) {
+      const int64_t item = i / apart, chunk = i % apart;
+      sum_item(pass, layout.item(item),
+               blocking.chunks_apart ? Range{chunk, chunk + 1} : Range{0, chunks},
+               scratch.mutable_data_ptr<Sum>(), all + chunk * size + item * layout.item_size());
+    }
+  });
+  const int64_t grain = grain_of(product(8, layout.item_size(), apart));
+  at::parallel_for(0, items, grain, [&](int64_t begin, int64_t end) {
+    for (int64_t i : Range{begin, end}) {
+      Sum* const of_item = all + i * layout.item_size();
+      const WeightSums::Item item = layout.item(i);
+      add_chunks(of_item, layout.item_size(), apart, size);
+      for (int64_t block : item.blocks)
+        store_block(tiles, layout, item, block, shape,
+                    of_item + (block - item.blocks.lo) * layout.block_size(), operands.grad_weight);
+    }
+  });
+}
+
+template void grad_weight_direct(const Tiles<float, float>&, const ConvShape&,
+                                 const WeightBlocking&, const WeightOperands<float>&);
+template void grad_weight_direct(const Tiles<double, double>&, const ConvShape&,
+                                 const WeightBlocking&, const WeightOperands<double>&);
+
+}  // namespace convgrad::cpu

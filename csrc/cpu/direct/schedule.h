@@ -1,0 +1,126 @@
+// The tiles that cover a band of the destination, and the taps that each of them sums over.
+#pragma once
+
+#include <algorithm>
+#include <vector>
+
+#include "cpu/common/blocks.h"
+#include "cpu/common/gather.h"
+#include "cpu/common/layout.h"
+
+namespace convgrad::cpu {
+
+// Pixels in a line that meet the same taps: the rows of one tile. Distances are in elements.
+struct Line {
+  int64_t source, destination;  // its first pixel, for tap 0
+  int64_t row_stride, destination_stride;
+  int64_t rows;
+  int64_t first_pixel;  // pixels of the lines before it
+};
+
+// Pixels that meet the same taps, in lines of equal length, each a tile or several.
+struct Rectangle {
+  Line line;              // the first one, whole
+  int64_t count;          // of lines
+  int64_t next, to_next;  // from line to line of the source, of the destination
+  int64_t tile_rows;      // the most of a tile
+
+  template <typename Visit>
+  void for_each_line(const Visit& visit) const {
+    Line piece = line;
+    for (int64_t i : Range{0, count}) {
+      piece.source = place(1, line.source, i, next);
+      piece.destination = place(1, line.destination, i, to_next);
+      for (int64_t left = line.rows; left > 0; left -= piece.rows) {
+        piece.rows = std::min(tile_rows, left);
+        visit(piece);
+        piece.source = place(1, piece.source, piece.rows, piece.row_stride);
+        piece.destination = place(1, piece.destination, piece.rows, piece.destination_stride);
+        piece.first_pixel += piece.rows;
+      }
+    }
+  }
+};
+
+// A band cut into rectangles where the set of taps changes: the borders, and the interior where all
+// taps meet. Taps in the padding then cost nothing. Rectangles and lines are made when they are visited
+// and never listed: under a large kernel there can be as many as pixels.
+class Schedule {
+ public:
+  Schedule(const Gather& g, const SourceLayout& from, const Band& band, int64_t max_rows)
+      : g(g),
+        rows(segments_of(g.h, band.ys)),
+        columns(segments_of(g.w, band.xs)),
+        band(band),
+        down(from.down),
+        right(from.right),
+        max_rows(max_rows) {}
+
+  template <typename Visit>
+  void for_each_rectangle(const Visit& visit) const {
+    for (const Segment& column : columns)
+      for (const Segment& row : rows) visit(rectangle(row, column), row.taps, column.taps);
+  }
+
+ private:
+  // Pixels next to each other on one axis that meet the same taps.
+  struct Segment {
+    Range pixels, taps;
+  };
+
+  // From pixel to pixel of the destination.
+  int64_t to_down() const { return place(g.h.pixel_step, g.destination.h); }
+  int64_t to_right() const { return place(g.w.pixel_step, g.destination.w); }
+
+  // Along the rows, or both sides in one where the rectangle is stored without a gap. Down a column
+  // only where the rows are too short to keep the multipliers busy, because each pixel of a column is in a
+  // cache line of its own.
+  Rectangle rectangle(const Segment& row, const Segment& column) const {
+    constexpr int64_t kNarrow = 5;
+    const Range ys = row.pixels, xs = column.pixels;
+    Rectangle found{first_line(ys, xs), ys.size(), down, to_down(), max_rows};
+    Line& line = found.line;
+    if (down == place(xs.size(), right) && to_down() == place(xs.size(), to_right())) {
+      line.rows *= ys.size(), found.count = 1;
+    } else if (xs.size() < kNarrow && ys.size() > xs.size()) {
+      std::swap(line.row_stride, found.next);
+      std::swap(line.destination_stride, found.to_next);
+      std::swap(line.rows, found.count);
+    }
+    if (line.rows > max_rows) found.tile_rows = Blocks::covering(line.rows, max_rows).size;
+    return found;
+  }
+
+  Line first_line(Range ys, Range xs) const {
+    const int64_t origin =
+        place(g.h.first_pixel, g.destination.h, g.w.first_pixel, g.destination.w);
+    Line line;
+    line.source = place(ys.lo, down, xs.lo, right);
+    line.destination = origin + place(ys.lo, to_down(), xs.lo, to_right());
+    line.row_stride = right;
+    line.destination_stride = to_right();
+    line.rows = xs.size();
+    line.first_pixel = (xs.lo - band.xs.lo) * band.ys.size() + (ys.lo - band.ys.lo) * xs.size();
+    return line;
+  }
+
+  static std::vector<Segment> segments_of(const Walk& walk, Range pixels) {
+    std::vector<Segment> segments;
+    for (int64_t d : pixels) {
+      const Range taps = walk.taps_of(d);
+      if (!segments.empty() && segments.back().taps == taps)
+        segments.back().pixels.hi = d + 1;
+      else
+        segments.push_back({{d, d + 1}, taps});
+    }
+    return segments;
+  }
+
+  const Gather& g;
+  std::vector<Segment> rows, columns;
+  Band band;
+  int64_t down, right;  // from pixel to pixel of the source
+  int64_t max_rows;
+};
+
+}  // namespace convgrad::cpu

@@ -1,0 +1,138 @@
+#include "cpu/direct/weight_blocking.h"
+
+#include <algorithm>
+#include <numeric>
+
+#include "cpu/common/chains.h"
+#include "cpu/common/strip.h"
+#include "cpu/common/threads.h"
+
+namespace convgrad::cpu {
+namespace {
+
+constexpr int64_t kNarrow = 2;  // vectors of most tiles
+
+class Cutting {
+ public:
+  Cutting(const Target& target, const ConvShape& shape) : target(target), shape(shape) {}
+
+  WeightBlocking run(const Strides& input) {
+    cut_pixels();
+    cut_into_chunks();
+    cut_channels();
+    const int64_t strip = product(channel_bytes(), b.tile_rows);
+    b.copied = crowded(input) && strip <= strips_bytes();
+    b.strip_image = b.copied ? strip / target.tiles.sum_bytes : 0;
+    return b;
+  }
+
+ private:
+  // Of a thread: packed grad_output, strips of the input, and sums of an item or of all chunks.
+  int64_t packed_bytes() const { return target.cache.sixteenths(4); }
+  int64_t strips_bytes() const { return target.cache.sixteenths(3); }
+  int64_t sums_bytes() const { return target.cache.sixteenths(8); }
+
+  // A stretch of the input is fetched, and maybe copied, for all taps and all output channels of a part:
+  // the fewer taps, the more channels.
+  int64_t lanes_of_part() const {
+    constexpr int64_t kProducts = 1152;  // of each pixel that is fetched
+    return std::min<int64_t>(128, kProducts / shape.taps());
+  }
+
+  int64_t rows_of_tile(int64_t vecs) const {
+    return Blocks::covering(shape.C_in_per_group(), target.tiles.max_rows(vecs)).size;
+  }
+
+  // Of a channel of a strip.
+  int64_t channel_bytes() const {
+    const int64_t bytes = target.tiles.sum_bytes;
+    return product(
+        StripSize::largest_channel(shape.h.outputs(), shape.w.outputs(), b.stretches.rows.size,
+                                   b.stretches.columns.size, bytes),
+        bytes);
+  }
+
+  int64_t pixels_of_stretch() const {
+    const int64_t lanes = std::max<int64_t>(kMaxVecs * target.tiles.lanes, lanes_of_part());
+    const int64_t fitting = packed_bytes() / (lanes * target.tiles.sum_bytes);
+    return std::clamp<int64_t>(fitting, 1, kLongestPixelChain);
+  }
+
+  // Fewer rows and images where a strip of what tiles read would be too large.
+  void cut_pixels() {
+    const int64_t pixels = pixels_of_stretch();
+    Stretches& s = b.stretches;
+    s.columns = Blocks::covering(shape.w.O, pixels);
+    s.rows = Blocks::covering(shape.h.O, std::max<int64_t>(1, pixels / s.columns.size));
+    const auto strip_bytes = [&] { return product(channel_bytes(), rows_of_tile(kNarrow)); };
+    while (s.rows.size > 1 && strip_bytes() > strips_bytes())
+      s.rows = Blocks::covering(shape.h.O, s.rows.size / 2);
+    const bool whole = s.columns.count * s.rows.count == 1;
+    const int64_t fitting =
+        whole ? std::min(pixels / shape.output_pixels(), strips_bytes() / strip_bytes()) : 1;
+    s.images = Blocks::covering(shape.N, std::max<int64_t>(1, fitting));
+  }
+
+  void cut_into_chunks() {
+    const int64_t count = std::max<int64_t>(1, b.stretches.count());
+    b.chunks = Blocks::covering(count, Blocks::covering(count, kReductionItems).count);
+    b.chunks_apart = product(b.chunks.count, weight_bytes()) <= sums_bytes();
+  }
+
+  int64_t panels() const {
+    return Blocks::covering(shape.C_out_per_group(), target.tiles.lanes).count;
+  }
+  int64_t weight_bytes() const {
+    return product(shape.groups, panels(), target.tiles.lanes, shape.C_in_per_group(), shape.taps(),
+                   target.tiles.sum_bytes);
+  }
+
+  void cut_channels() {
+    WeightSums& sums = b.sums;
+    sums.groups = shape.groups, sums.numbers = shape.taps();
+    sums.C_out = shape.C_out_per_group(), sums.C_in = shape.C_in_per_group();
+    sums.lanes = target.tiles.lanes, sums.panels = panels();
+    sums.outs = Blocks::covering(sums.panels, target.tile_vecs(sums.C_in));
+    b.tile_rows = rows_of_tile(std::max(kNarrow, sums.outs.size));
+    const int64_t wanted =
+        b.chunks_apart ? Blocks::covering(kReductionItems, b.chunks.count).count : kReductionItems;
+    const int64_t sharing = shape.groups * sums.outs.count / wanted;
+    const int64_t outs = std::min(lanes_of_part() / sums.vector_size(), sharing);
+    sums.parts = Blocks::covering(sums.outs.count, std::max<int64_t>(1, outs));
+    sums.ins = input_blocks(wanted);
+  }
+
+  // In blocks of whole tiles whose sums fit, and in several blocks if there are too few items otherwise.
+  Blocks input_blocks(int64_t wanted_items) const {
+    const WeightSums& sums = b.sums;
+    const int64_t tile_count = Blocks::covering(sums.C_in, b.tile_rows).count;
+    const int64_t tile_bytes = product(sums.parts.size, b.tile_rows, shape.taps(),
+                                       sums.vector_size(), target.tiles.sum_bytes);
+    const int64_t fitting = std::max<int64_t>(1, sums_bytes() / tile_bytes);
+    const int64_t wanted = Blocks::covering(wanted_items, shape.groups * sums.parts.count).count;
+    const int64_t per_block = std::min(fitting, Blocks::covering(tile_count, wanted).count);
+    const int64_t size = Blocks::covering(tile_count, per_block).size * b.tile_rows;
+    return {Blocks::covering(sums.C_in, size).count, size};
+  }
+
+  // Whether the rows of a tile, which are channels, push each other out of L1d: a cache line is found by its
+  // address modulo 4096 bytes, and few lines of the same residue have room.
+  bool crowded(const Strides& input) const {
+    constexpr int64_t kModulus = 4096, kLines = 4;
+    const int64_t step = input.c % kModulus * target.tiles.stored_bytes;
+    return b.tile_rows * std::gcd(step, kModulus) > kLines * kModulus;
+  }
+
+  const Target& target;
+  const ConvShape& shape;
+  WeightBlocking b{};
+};
+
+}  // namespace
+
+WeightBlocking WeightBlocking::of(const Target& target, const ConvShape& shape,
+                                  const Strides& input) {
+  return Cutting(target, shape).run(input);
+}
+
+}  // namespace convgrad::cpu

@@ -1,0 +1,36 @@
+// How grad_weight over all taps is cut into blocks that threads share out and caches hold.
+#pragma once
+
+#include "cpu/common/weight_sums.h"
+#include "cpu/direct/stretches.h"
+#include "cpu/target.h"
+
+namespace convgrad::cpu {
+
+// The sum over all pixels is cut into stretches, and stretches into chunks whose sums are added in order.
+// Both depend on the pixels, the input's channels, the taps and the caches: a filter's digits are the same
+// whatever other filters there are, and however channels and chunks are shared out.
+struct WeightBlocking {
+  int64_t tile_rows;  // input channels of a tile
+  Stretches stretches;
+  bool copied;          // whether tiles read strips of the input
+  Blocks chunks;        // of stretches
+  bool chunks_apart;    // items have one chunk each; otherwise they take one chunk after the other
+  WeightSums sums;      // of all items, for one chunk
+  int64_t strip_image;  // of the strip of an image, in elements
+
+  static WeightBlocking of(const Target& target, const ConvShape& shape, const Strides& input);
+
+  // Of a thread, in elements.
+  int64_t packed_size() const { return sums.parts.size * stretches.pixels() * sums.vector_size(); }
+  int64_t strip_size() const { return strip_image * stretches.images.size; }
+  // An item's sums of a chunk that are added to those of the chunks before.
+  int64_t waiting_size() const { return chunks_apart || chunks.count == 1 ? 0 : sums.item_size(); }
+  int64_t scratch_size() const { return packed_size() + strip_size() + waiting_size(); }
+
+  // Of all threads: the sums of every item, for each chunk that is computed apart.
+  int64_t chunks_of_item() const { return chunks_apart ? chunks.count : 1; }
+  int64_t sums_size() const { return product(sums.item_count(), sums.item_size()); }
+};
+
+}  // namespace convgrad::cpu

@@ -1,0 +1,222 @@
+// The copies between tensors and the vectors that tiles read and write: the one place where a number is
+// converted. Included behind tile.inl, whose vectors they share.
+
+namespace convgrad::cpu {
+namespace {
+
+// Elements of one type to a vector of another. A type that the compiler cannot convert needs an overload.
+template <typename From, typename To, int LANES>
+inline void load_as(const From* from, typename VectorOf<To, LANES * sizeof(To)>::type& to) {
+  typename VectorOf<From, LANES * sizeof(From)>::type elements;
+  load(from, elements);
+  if constexpr (std::is_same_v<From, To>)
+    to = elements;
+  else
+    to = __builtin_convertvector(elements, typename VectorOf<To, LANES * sizeof(To)>::type);
+}
+
+template <typename From, typename To, int LANES>
+inline void store_as(const typename VectorOf<From, LANES * sizeof(From)>::type& from, To* to) {
+  if constexpr (std::is_same_v<From, To>)
+    store(from, to);
+  else
+    store(__builtin_convertvector(from, typename VectorOf<To, LANES * sizeof(To)>::type), to);
+}
+
+template <typename From, typename To, int LANES>
+inline void convert_vector(const From* from, To* to) {
+  typename VectorOf<To, LANES * sizeof(To)>::type vector;
+  load_as<From, To, LANES>(from, vector);
+  store(vector, to);
+}
+
+// Some lanes of a vector, or all: by fours, of which the last ones may overlap the ones before.
+template <typename From, typename To, int LANES>
+void convert_lanes(const From* from, To* to, int64_t count) {
+  if (count == LANES) {
+    convert_vector<From, To, LANES>(from, to);
+  } else if (count < 4) {
+    for (int64_t lane = 0; lane < count; ++lane) to[lane] = static_cast<To>(from[lane]);
+  } else {
+    for (int64_t lane = 0; lane < count; lane += 4) {
+      const int64_t at = lane + 4 <= count ? lane : count - 4;
+      convert_vector<From, To, 4>(from + at, to + at);
+    }
+  }
+}
+
+// low = a0 b0 a1 b1 and high = a2 b2 a3 b3; by reference, because no calling convention returns a vector that
+// is wider than the target's registers.
+template <typename V>
+void interleave(const V& a, const V& b, V& low, V& high) {
+#if defined(__clang__)
+  low = __builtin_shufflevector(a, b, 0, 4, 1, 5);
+  high = __builtin_shufflevector(a, b, 2, 6, 3, 7);
+#else
+  using Order = decltype(a < b);
+  low = __builtin_shuffle(a, b, Order{0, 4, 1, 5});
+  high = __builtin_shuffle(a, b, Order{2, 6, 3, 7});
+#endif
+}
+
+// to[j][i] = from[i][j] for a block of four by four. The transposition is done in the type of the sums.
+template <typename From, typename To>
+void transpose_block(const From* from, int64_t from_stride, To* to, int64_t to_stride) {
+  using Sum = std::conditional_t<(sizeof(To) > sizeof(From)), To, From>;
+  using V = typename VectorOf<Sum, 4 * sizeof(Sum)>::type;
+  V row[4], even[2], odd[2], column[4];
+  for (int i = 0; i < 4; ++i) load_as<From, Sum, 4>(from + i * from_stride, row[i]);
+  interleave(row[0], row[2], even[0], even[1]);
+  interleave(row[1], row[3], odd[0], odd[1]);
+  interleave(even[0], odd[0], column[0], column[1]);
+  interleave(even[1], odd[1], column[2], column[3]);
+  for (int j = 0; j < 4; ++j) store_as<Sum, To, 4>(column[j], to + j * to_stride);
+}
+
+// Visits blocks of four vectors by four lanes where the tensor's elements of a lane are adjacent, and returns
+// the number of lanes that the blocks cover. They are visited 64 vectors at a time, so that both sides stay in
+// the cache. The last block of four vectors overlaps the one before it where the count is no multiple of four.
+template <int LANES, typename Args, typename Transpose>
+int64_t for_each_block(const Args& s, const Transpose& transpose) {
+  if (LANES % 4 != 0 || s.step != 1 || s.count < 4) return 0;
+  constexpr int64_t kVectors = 64;
+  const int64_t lanes = s.lanes / 4 * 4;
+  for (int64_t begin = 0; begin < s.count; begin += kVectors) {
+    const int64_t end = begin + kVectors < s.count ? begin + kVectors : s.count;
+    for (int64_t lane = 0; lane < lanes; lane += 4)
+      for (int64_t q = begin; q < end; q += 4) {
+        const int64_t from = q + 4 <= s.count ? q : s.count - 4;
+        transpose(s.tensor + from + lane * s.lane_stride,
+                  s.vectors + from * s.vector_stride + lane);
+      }
+  }
+  return lanes;
+}
+
+template <typename Stored, typename Sum, int LANES>
+void pack(const PackArgs<Stored, Sum>& s) {
+  int64_t done = 0;
+  if (s.lane_stride == 1) {
+    for (int64_t q = 0; q < s.count; ++q)
+      convert_lanes<Stored, Sum, LANES>(s.tensor + q * s.step, s.vectors + q * s.vector_stride,
+                                        s.lanes);
+    done = s.lanes;
+  } else {
+    done = for_each_block<LANES>(s, [&](const Stored* tensor, Sum* vectors) {
+      transpose_block(tensor, s.lane_stride, vectors, s.vector_stride);
+    });
+  }
+  if (done == LANES) return;
+  for (int64_t q = 0; q < s.count; ++q)
+    for (int64_t lane = done; lane < LANES; ++lane)
+      s.vectors[q * s.vector_stride + lane] =
+          lane < s.lanes ? static_cast<Sum>(s.tensor[q * s.step + lane * s.lane_stride]) : Sum(0);
+}
+
+template <typename Stored, typename Sum, int LANES>
+void unpack(const UnpackArgs<Stored, Sum>& s) {
+  if (s.lane_stride == 1) {
+    for (int64_t q = 0; q < s.count; ++q)
+      convert_lanes<Sum, Stored, LANES>(s.vectors + q * s.vector_stride, s.tensor + q * s.step,
+                                        s.lanes);
+    return;
+  }
+  const int64_t done = for_each_block<LANES>(s, [&](Stored* tensor, const Sum* vectors) {
+    transpose_block(vectors, s.vector_stride, tensor, s.lane_stride);
+  });
+  for (int64_t lane = done; lane < s.lanes; ++lane)
+    for (int64_t q = 0; q < s.count; ++q)
+      s.tensor[q * s.step + lane * s.lane_stride] =
+          static_cast<Stored>(s.vectors[q * s.vector_stride + lane]);
+}
+
+template <typename Sum, int LANES>
+void copy_vectors(const CopyArgs<Sum>& s) {
+  for (int64_t q = 0; q < s.count; ++q)
+    convert_vector<Sum, Sum, LANES>(s.from + q * s.from_stride, s.to + q * s.to_stride);
+}
+
+// A step that the compiler is given becomes shuffles.
+template <typename Stored, typename Sum>
+void load_row(const LoadArgs<Stored, Sum>& s) {
+  if (s.step == 1 && std::is_same_v<Stored, Sum>)
+    __builtin_memcpy(s.to, s.from, s.count * sizeof(Sum));
+  else if (s.step == 1)
+    for (int64_t j = 0; j < s.count; ++j) s.to[j] = static_cast<Sum>(s.from[j]);
+  else if (s.step == 2)
+    for (int64_t j = 0; j < s.count; ++j) s.to[j] = static_cast<Sum>(s.from[j * 2]);
+  else
+    for (int64_t j = 0; j < s.count; ++j) s.to[j] = static_cast<Sum>(s.from[j * s.step]);
+}
+
+template <typename Stored, typename Sum>
+void store_row(const StoreArgs<Stored, Sum>& s) {
+  if (s.step == 1)
+    for (int64_t j = 0; j < s.count; ++j) s.to[j] = static_cast<Stored>(s.from[j] + s.bias);
+  else
+    for (int64_t j = 0; j < s.count; ++j)
+      s.to[j * s.step] = static_cast<Stored>(s.from[j] + s.bias);
+}
+
+// even, odd = the elements of a and then of b at even and at odd places.
+template <typename V, int LANES>
+void unzip(const V& a, const V& b, V& even, V& odd) {
+#if defined(__clang__)
+  for (int i = 0; i < LANES; ++i) {
+    const int at = 2 * i % LANES;
+    even[i] = 2 * i < LANES ? a[at] : b[at];
+    odd[i] = 2 * i < LANES ? a[at + 1] : b[at + 1];
+  }
+#else
+  using Order = decltype(a < b);
+  Order order{};
+#pragma GCC unroll 16
+  for (int i = 0; i < LANES; ++i) order[i] = 2 * i;
+  even = __builtin_shuffle(a, b, order);
+  odd = __builtin_shuffle(a, b, order + 1);
+#endif
+}
+
+// Splits `pairs` pairs of adjacent elements, of which the last vector may overlap the one before it; false if
+// they do not fill a vector.
+template <typename Stored, typename Sum, int LANES>
+bool split_pairs(const SplitArgs<Stored, Sum>& s, int64_t pairs) {
+  using Vector = typename VectorOf<Sum, LANES * sizeof(Sum)>::type;
+  if (LANES < 2 || pairs < LANES) return false;
+  for (int64_t p = 0; p < pairs; p += LANES) {
+    const int64_t at = p + LANES <= pairs ? p : pairs - LANES;
+    Vector low, high, even, odd;
+    load_as<Stored, Sum, LANES>(s.from + 2 * at, low);
+    load_as<Stored, Sum, LANES>(s.from + 2 * at + LANES, high);
+    unzip<Vector, LANES>(low, high, even, odd);
+    store(even, s.even + at);
+    store(odd, s.odd + at);
+  }
+  return true;
+}
+
+template <typename Stored, typename Sum, int LANES>
+void split_row(const SplitArgs<Stored, Sum>& s) {
+  const int64_t pairs = s.count / 2;
+  const bool done = s.step == 1 && (split_pairs<Stored, Sum, LANES>(s, pairs) ||
+                                    split_pairs<Stored, Sum, 4>(s, pairs) ||
+                                    split_pairs<Stored, Sum, 2>(s, pairs));
+  for (int64_t p = done ? pairs : 0; p < pairs; ++p) {
+    s.even[p] = static_cast<Sum>(s.from[2 * p * s.step]);
+    s.odd[p] = static_cast<Sum>(s.from[(2 * p + 1) * s.step]);
+  }
+  if (s.count % 2 != 0) s.even[pairs] = static_cast<Sum>(s.from[(s.count - 1) * s.step]);
+}
+
+template <typename Stored, typename Sum, int LANES>
+void enter_copies(Tiles<Stored, Sum>& tiles) {
+  tiles.pack = pack<Stored, Sum, LANES>;
+  tiles.unpack = unpack<Stored, Sum, LANES>;
+  tiles.load_row = load_row<Stored, Sum>;
+  tiles.split_row = split_row<Stored, Sum, LANES>;
+  tiles.store_row = store_row<Stored, Sum>;
+  tiles.copy_vectors = copy_vectors<Sum, LANES>;
+}
+
+}  // namespace
+}  // namespace convgrad::cpu

@@ -1,0 +1,39 @@
+// Everything that an instruction set provides, written once in terms of a vector's width. Each instruction set
+// includes this file in a translation unit of its own, behind a target region; anonymous namespaces keep
+// the linker from merging the builds.
+#include "cpu/kernels/tile.inl"
+// Both behind tile.inl.
+#include "cpu/kernels/copies.inl"
+#include "cpu/kernels/transforms.inl"
+
+namespace convgrad::cpu {
+namespace {
+
+template <int BYTES, int ACCS, int VECS, int ROWS, typename Stored, typename Sum>
+void enter_rows(Tiles<Stored, Sum>& tiles) {
+  if constexpr (ROWS >= 1) {
+    if constexpr (ROWS * VECS <= ACCS) {
+      tiles.tile[VECS][ROWS] = tile<Sum, BYTES, VECS, ROWS, false>;
+      tiles.tile_of_unit_stride[VECS][ROWS] = tile<Sum, BYTES, VECS, ROWS, true>;
+    }
+    enter_rows<BYTES, ACCS, VECS, ROWS - 1>(tiles);
+  }
+}
+
+// All tiles of vectors of BYTES whose sums fit into ACCS registers.
+template <int BYTES, int ACCS, typename Stored, typename Sum>
+Tiles<Stored, Sum> make_tiles(const char* isa) {
+  constexpr int LANES = BYTES / sizeof(Sum);
+  Tiles<Stored, Sum> tiles{
+      {isa, LANES, ACCS, sizeof(Stored), sizeof(Sum), std::is_same_v<Stored, Sum>}};
+  enter_copies<Stored, Sum, LANES>(tiles);
+  enter_transforms<Sum, LANES>(tiles);
+  enter_rows<BYTES, ACCS, 1, kMaxRows>(tiles);
+  enter_rows<BYTES, ACCS, 2, kMaxRows>(tiles);
+  enter_rows<BYTES, ACCS, 3, kMaxRows>(tiles);
+  enter_rows<BYTES, ACCS, 4, kMaxRows>(tiles);
+  return tiles;
+}
+
+}  // namespace
+}  // namespace convgrad::cpu

@@ -1,0 +1,204 @@
+// The contract between the loop nests and one instruction set's kernels; docs/tile.md explains it.
+//
+// `Stored` is the type of a tensor's elements, `Sum` the type that registers add. Numbers are converted
+// where they pass between tensors and vectors, and nowhere else: in pack, load_row, split_row, unpack and
+// store_row.
+#pragma once
+
+#include <cstdint>
+#include <type_traits>
+
+namespace convgrad::cpu {
+
+// Part of a reduction: `length` steps along which A and B advance evenly.
+struct Run {
+  int64_t a, b;  // offset of the first step from the tile's A and B, in elements
+};
+
+// acc[row][lane] += A[row*row_stride + offset(q)] * B[q][lane]      for q in the reduction
+//
+// The reduction is the steps 0 <= i < length of every run: offset(q) = from + run.a + i*a_step, and
+// B[q] = run.b + i*b_step. The offset of tap 0 may be far outside of the image, so that `from` and run.a
+// are added before they become a pointer. A tile is `rows` x `vecs` vectors; the vectors of one row come from
+// consecutive panels of B. All distances are in elements.
+template <typename Sum>
+struct TileArgs {
+  const Sum* a;
+  int64_t from;  // from A to the place that runs are counted from
+  int64_t row_stride;
+  const Sum* b;
+  int64_t panel_stride;
+  const Run* runs;
+  int64_t run_count, length, a_step, b_step;
+  Sum* acc;            // written if `fresh`, otherwise added to
+  int64_t acc_stride;  // from row to row
+  bool fresh;
+};
+
+// Tensor to vectors. Lane l of vector q is the tensor's element q*step + l*lane_stride; lanes from `lanes`
+// on are zero.
+template <typename Stored, typename Sum>
+struct PackArgs {
+  const Stored* tensor;
+  int64_t step, lane_stride;
+  Sum* vectors;
+  int64_t vector_stride;  // from vector to vector
+  int64_t count, lanes;   // vectors; lanes that the tensor has
+};
+
+// Vectors to tensor, with the same correspondence; lanes from `lanes` on are not stored.
+template <typename Stored, typename Sum>
+struct UnpackArgs {
+  const Sum* vectors;
+  int64_t vector_stride;
+  Stored* tensor;
+  int64_t step, lane_stride;
+  int64_t count, lanes;
+};
+
+// Pixels of a row to consecutive numbers: to[j] = from[j*step].
+template <typename Stored, typename Sum>
+struct LoadArgs {
+  const Stored* from;
+  int64_t step;
+  Sum* to;
+  int64_t count;
+};
+
+// The same, with pixels of even index to `even` and the others to `odd`.
+template <typename Stored, typename Sum>
+struct SplitArgs {
+  const Stored* from;
+  int64_t step;
+  Sum *even, *odd;
+  int64_t count;
+};
+
+// Consecutive sums to the pixels of a row: to[j*step] = from[j] + bias.
+template <typename Stored, typename Sum>
+struct StoreArgs {
+  const Sum* from;
+  Sum bias;
+  Stored* to;
+  int64_t step;
+  int64_t count;
+};
+
+// Vectors to vectors.
+template <typename Sum>
+struct CopyArgs {
+  const Sum* from;
+  int64_t from_stride;  // from vector to vector
+  Sum* to;
+  int64_t to_stride;
+  int64_t count;  // vectors
+};
+
+// Winograd's transforms, of vectors of tiles or of channels; docs/winograd.md derives them. An output tile is
+// 2x2 results. A transformed tile is the 4x4 numbers whose products with those of the taps give them: number i
+// of each starts at `transformed` + i*transformed_stride.
+
+// Sources: B^T s B. The even columns of a row come first. Up to a vector beyond the last tile is read and
+// written.
+template <typename Sum>
+struct SourceArgs {
+  const Sum* rows[4];
+  int64_t odd_columns;  // from the even columns of a row to its odd ones
+  Sum* transformed;
+  int64_t transformed_stride;
+  int64_t count;  // tiles
+};
+
+// Taps, in vectors of output channels: G w G^T.
+template <typename Sum>
+struct TapArgs {
+  const Sum* taps;
+  int64_t down, right;  // from tap to tap
+  Sum* transformed;
+  int64_t transformed_stride;
+  int64_t count;  // vectors of a tap, one after the other
+};
+
+// Transformed tiles back to output tiles: A^T m A + bias. The two rows of all output tiles are written in the
+// order of their pixels.
+template <typename Sum>
+struct OutputArgs {
+  const Sum* transformed;
+  int64_t transformed_stride;
+  Sum bias;
+  Sum* rows[2];
+  int64_t count;  // tiles
+};
+
+// grad_weight needs the transposed transforms: A y A^T of output tiles, and G^T m G of transformed tiles. A
+// number of either is a vector of output channels.
+template <typename Sum>
+struct GradArgs {
+  const Sum* rows[2];  // pixel by pixel
+  Sum* transformed;
+  int64_t transformed_stride;
+  int64_t count;  // tiles; number i of all of them is stored tile after tile
+};
+
+template <typename Sum>
+struct WeightArgs {
+  const Sum* transformed;
+  Sum* taps;       // in order; may start where `transformed` does
+  int64_t stride;  // from number to number of both
+  int64_t count;   // vectors of a number
+};
+
+constexpr int kMaxRows = 28;
+constexpr int kMaxVecs = 4;
+
+// The part of an instruction set's table that a plan counts with.
+struct TileShape {
+  const char* isa;                  // the kernel's name: "avx512", "avx2" or "baseline"
+  int lanes;                        // elements of a vector
+  int max_accs;                     // vectors of sums that registers hold beside one row of A and B
+  int64_t stored_bytes, sum_bytes;  // of an element
+  bool in_place;                    // tiles can read and write tensors: Stored is Sum
+
+  // The most rows of a tile that is `vecs` vectors wide.
+  constexpr int max_rows(int64_t vecs) const {
+    const int rows = max_accs / static_cast<int>(vecs);
+    return rows < kMaxRows ? rows : kMaxRows;
+  }
+  constexpr int64_t vector_bytes() const { return lanes * sum_bytes; }
+};
+
+// The kernels of one pair of types on one instruction set.
+template <typename Stored, typename Sum>
+struct Tiles : TileShape {
+  using TileFn = void (*)(const TileArgs<Sum>&);
+
+  TileFn tile[kMaxVecs + 1][kMaxRows + 1];                 // [vecs][rows], any row_stride
+  TileFn tile_of_unit_stride[kMaxVecs + 1][kMaxRows + 1];  // row_stride is 1
+  void (*pack)(const PackArgs<Stored, Sum>&);
+  void (*unpack)(const UnpackArgs<Stored, Sum>&);
+  void (*load_row)(const LoadArgs<Stored, Sum>&);
+  void (*split_row)(const SplitArgs<Stored, Sum>&);
+  void (*store_row)(const StoreArgs<Stored, Sum>&);
+  void (*copy_vectors)(const CopyArgs<Sum>&);
+  void (*transform_sources)(const SourceArgs<Sum>&);
+  void (*transform_taps)(const TapArgs<Sum>&);
+  void (*restore_outputs)(const OutputArgs<Sum>&);
+  void (*transform_grads)(const GradArgs<Sum>&);
+  void (*restore_taps)(const WeightArgs<Sum>&);
+
+  TileFn tile_for(int64_t row_stride, int64_t vecs, int64_t rows) const {
+    return (row_stride == 1 ? tile_of_unit_stride : tile)[vecs][rows];
+  }
+};
+
+// A tile's operand in a tensor itself, for tiles that work in place.
+template <typename Sum, typename Stored>
+auto* as_sums(Stored* tensor) {
+  using Element = std::conditional_t<std::is_const_v<Stored>, const Sum, Sum>;
+  if constexpr (std::is_same_v<std::remove_const_t<Stored>, Sum>)
+    return tensor;
+  else
+    return static_cast<Element*>(nullptr);  // a plan lets no such tile work in place
+}
+
+}  // namespace convgrad::cpu

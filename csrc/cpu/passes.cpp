@@ -1,0 +1,133 @@
+#include "cpu/passes.h"
+
+#include <ATen/ATen.h>
+
+#include "cpu/direct/gather.h"
+#include "cpu/direct/grad_weight.h"
+#include "cpu/pixelwise/gather.h"
+#include "cpu/report.h"
+#include "cpu/winograd/gather.h"
+#include "cpu/winograd/grad_weight.h"
+#include "cpu/winograd/permission.h"
+
+namespace convgrad::cpu {
+namespace {
+
+// The weight of a pass in panels, packed when the first phase asks for it. It serves all phases: each has taps
+// of its own.
+template <typename Stored, typename Sum>
+class Panels {
+ public:
+  // `whole` has all the taps.
+  Panels(const Tiles<Stored, Sum>& tiles, const Gather& whole, const Stored* weight)
+      : order(PanelOrder::of(whole, tiles.lanes)), tiles(tiles), whole(whole), weight(weight) {}
+
+  const PanelOrder order;
+
+  const Sum* data() {
+    if (!packed.defined()) packed = WeightPacking<Stored, Sum>(tiles, whole, weight, order).run();
+    return packed.template const_data_ptr<Sum>();
+  }
+
+ private:
+  const Tiles<Stored, Sum>& tiles;
+  const Gather& whole;
+  const Stored* weight;
+  at::Tensor packed;
+};
+
+template <typename Stored, typename Sum>
+void run_gather(const Tiles<Stored, Sum>& tiles, const Target& target, const Gather& g,
+                const Operands<Stored, Sum>& operands, Panels<Stored, Sum>& panels) {
+  const Blocking blocking = plan_gather(target, g).blocking;
+  if (const auto* direct = std::get_if<DirectBlocking>(&blocking))
+    gather_direct(tiles, g, operands, *direct, panels.data(), panels.order);
+  else if (const auto* pixelwise = std::get_if<PixelwiseBlocking>(&blocking))
+    gather_pixelwise(tiles, g, operands, *pixelwise);
+  else if (const auto* winograd = std::get_if<WinogradBlocking>(&blocking))
+    gather_winograd(tiles, g, operands, *winograd);
+}
+
+// Whether a phase of the input meets no tap: its gradient is zero.
+bool some_phase_is_empty(const Axis& axis) {
+  for (int64_t first : Range{0, axis.phases()})
+    if (axis.inputs_of_phase(first).T == 0) return true;
+  return false;
+}
+
+// The bias as registers add it.
+template <typename Stored, typename Sum>
+at::Tensor sums_of_bias(const Tiles<Stored, Sum>& tiles, const at::Tensor& bias) {
+  if (std::is_same_v<Stored, Sum> && bias.is_contiguous()) return bias;
+  at::Tensor sums = room_for<Sum>(bias.numel());
+  tiles.load_row({.from = bias.const_data_ptr<Stored>(),
+                  .step = bias.stride(0),
+                  .to = sums.mutable_data_ptr<Sum>(),
+                  .count = bias.numel()});
+  return sums;
+}
+
+}  // namespace
+
+Target target_of(const TileShape& tiles) {
+  return {tiles, budget(), costs_of(tiles.isa), winograd_is_allowed()};
+}
+
+template <typename Stored, typename Sum>
+void forward(const Tiles<Stored, Sum>& tiles, const ConvShape& shape, const at::Tensor& input,
+             const at::Tensor& weight, const std::optional<at::Tensor>& bias, at::Tensor& output) {
+  const PassStrides strides{Strides::of(input), Strides::of(weight), Strides::of(output)};
+  log_plan(Pass::kForward, tiles, shape, strides);
+  const at::Tensor sums = bias ? sums_of_bias(tiles, *bias) : at::Tensor();
+  const Operands<Stored, Sum> operands{
+      input.const_data_ptr<Stored>(), weight.const_data_ptr<Stored>(),
+      output.mutable_data_ptr<Stored>(), bias ? sums.const_data_ptr<Sum>() : nullptr};
+  const Gather g = gather_of_forward(shape, strides);
+  Panels<Stored, Sum> panels(tiles, g, operands.weight);
+  run_gather(tiles, target_of(tiles), g, operands, panels);
+}
+
+template <typename Stored, typename Sum>
+void grad_input(const Tiles<Stored, Sum>& tiles, const ConvShape& shape, const at::Tensor& weight,
+                const at::Tensor& grad_output, at::Tensor& grad_input) {
+  const PassStrides strides{Strides::of(grad_input), Strides::of(weight), Strides::of(grad_output)};
+  log_plan(Pass::kGradInput, tiles, shape, strides);
+  const Operands<Stored, Sum> operands{grad_output.const_data_ptr<Stored>(),
+                                       weight.const_data_ptr<Stored>(),
+                                       grad_input.mutable_data_ptr<Stored>(), nullptr};
+  const Gather whole = gather_of_grad_input(shape, strides);
+  Panels<Stored, Sum> panels(tiles, whole, operands.weight);
+  if (some_phase_is_empty(shape.h) || some_phase_is_empty(shape.w)) grad_input.zero_();
+  const Target target = target_of(tiles);
+  for_each_phase(whole, shape,
+                 [&](const Gather& phase) { run_gather(tiles, target, phase, operands, panels); });
+}
+
+template <typename Stored, typename Sum>
+void grad_weight(const Tiles<Stored, Sum>& tiles, const ConvShape& shape, const at::Tensor& input,
+                 const at::Tensor& grad_output, at::Tensor& grad_weight) {
+  const PassStrides strides{Strides::of(input), Strides::of(grad_weight), Strides::of(grad_output)};
+  log_plan(Pass::kGradWeight, tiles, shape, strides);
+  const WeightOperands<Stored> operands{{strides.input, input.const_data_ptr<Stored>()},
+                                        {strides.output, grad_output.const_data_ptr<Stored>()},
+                                        {strides.weight, grad_weight.mutable_data_ptr<Stored>()}};
+  const Blocking blocking = plan_grad_weight(target_of(tiles), shape, strides.input).blocking;
+  if (const auto* winograd = std::get_if<WinogradWeightBlocking>(&blocking))
+    return grad_weight_winograd(tiles, shape, *winograd, operands);
+  grad_weight_direct(tiles, shape, std::get<WeightBlocking>(blocking), operands);
+}
+
+template void forward(const Tiles<float, float>&, const ConvShape&, const at::Tensor&,
+                      const at::Tensor&, const std::optional<at::Tensor>&, at::Tensor&);
+template void forward(const Tiles<double, double>&, const ConvShape&, const at::Tensor&,
+                      const at::Tensor&, const std::optional<at::Tensor>&, at::Tensor&);
+template void grad_input(const Tiles<float, float>&, const ConvShape&, const at::Tensor&,
+                         const at::Tensor&, at::Tensor&);
+template void grad_input(const Tiles<double, double>&, const ConvShape&, const at::Tensor&,
+                         const at::Tensor&, at::Tensor&);
+template void grad_weight(const Tiles<float, float>&, const ConvShape&, const at::Tensor&,
+                          const at::Tensor&, at::Tensor&);
+template void grad_weight(const Tiles<double, double>&, const ConvShape&, const at::Tensor&,
+                          const at::Tensor&, at::Tensor&);
+
+}  // namespace convgrad::cpu

@@ -1,0 +1,29 @@
+// The three passes on the fast loops: operands -> plan -> run.
+#pragma once
+
+#include <ATen/core/Tensor.h>
+
+#include <optional>
+
+#include "conv_shape.h"
+#include "cpu/kernels/tiles.h"
+#include "cpu/plan.h"
+
+namespace convgrad::cpu {
+
+template <typename Stored, typename Sum>
+void forward(const Tiles<Stored, Sum>& tiles, const ConvShape& shape, const at::Tensor& input,
+             const at::Tensor& weight, const std::optional<at::Tensor>& bias, at::Tensor& output);
+
+template <typename Stored, typename Sum>
+void grad_input(const Tiles<Stored, Sum>& tiles, const ConvShape& shape, const at::Tensor& weight,
+                const at::Tensor& grad_output, at::Tensor& grad_input);
+
+template <typename Stored, typename Sum>
+void grad_weight(const Tiles<Stored, Sum>& tiles, const ConvShape& shape, const at::Tensor& input,
+                 const at::Tensor& grad_output, at::Tensor& grad_weight);
+
+// For these tiles, on this processor, with what is allowed at this moment.
+Target target_of(const TileShape& tiles);
+
+}  // namespace convgrad::cpu

@@ -1,0 +1,46 @@
+#include "cpu/pixelwise/blocking.h"
+
+#include <algorithm>
+#include <numeric>
+
+#include "cpu/common/chains.h"
+#include "cpu/common/threads.h"
+#include "cpu/pixelwise/pixel_rows.h"
+
+namespace convgrad::cpu {
+namespace {
+
+// Whether a tile can read whole panels of the image: vectors are within cache lines, and the channels
+// do not crowd into few sets of the cache.
+bool reads_well(const TileShape& tiles, const Gather& g) {
+  constexpr int64_t kLine = 64, kModulus = 1 << 16, kLines = 4;
+  const int64_t step = g.source.c * tiles.stored_bytes;
+  return tiles.in_place && step % kLine == 0 && g.C * std::gcd(step, kModulus) <= kLines * kModulus;
+}
+
+}  // namespace
+
+int64_t PixelwiseBlocking::panel_bytes(const TileShape& tiles, const Gather& g) {
+  return product(g.C + tiles.max_rows(kVecs), kVecs, tiles.lanes, tiles.sum_bytes);
+}
+
+PixelwiseBlocking PixelwiseBlocking::of(const Target& target, const Gather& g) {
+  const TileShape& tiles = target.tiles;
+  const PixelRows pixels(g);
+  PixelwiseBlocking b{};
+  b.width = kVecs * tiles.lanes;
+  // One channel more: at a multiple of a page, panels would meet in one set of the cache.
+  b.panel_size = (g.C + 1) * b.width;
+  const int64_t panels = Blocks::covering(pixels.count(), b.width).count;
+  const int64_t fitting = target.cache.sixteenths(5) / panel_bytes(tiles, g);
+  b.panels = Blocks::covering(panels, std::max<int64_t>(1, fitting));
+  b.channels = Chains::of(g.C, 1, 1).channels;
+  b.row_blocks = Blocks::covering(g.M, tiles.max_rows(kVecs));
+  b.row_width = Blocks::covering(b.row_blocks.size, tiles.lanes).count * tiles.lanes;
+  const int64_t blocks = b.row_blocks.count * g.groups * b.panels.count;
+  b.parts = Blocks::covering(b.row_blocks.count, Blocks::covering(blocks, kReductionItems).count);
+  b.in_place = pixels.source_step() == 1 && reads_well(tiles, g);
+  return b;
+}
+
+}  // namespace convgrad::cpu

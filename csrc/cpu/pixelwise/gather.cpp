@@ -1,0 +1,193 @@
+#include "cpu/pixelwise/gather.h"
+
+#include <ATen/ATen.h>
+#include <ATen/Parallel.h>
+
+#include "cpu/common/scratch.h"
+#include "cpu/common/threads.h"
+#include "cpu/pixelwise/strip.h"
+
+namespace convgrad::cpu {
+namespace {
+
+// The weights of a block of rows, channel by channel: those of a tile's rows are beside each other.
+template <typename Stored, typename Sum>
+at::Tensor pack_weight(const Tiles<Stored, Sum>& tiles, const Gather& g,
+                       const PixelwiseBlocking& blocking, const Stored* weight) {
+  at::Tensor result = room_for<Sum>(blocking.packed_size(g));
+  Sum* const packed = result.mutable_data_ptr<Sum>();
+  const Blocks& blocks = blocking.row_blocks;
+  const int64_t block_size = blocking.block_size(g);
+  const Stored* tap = weight + g.h.tap(0) * g.weight.h + g.w.tap(0) * g.weight.w;
+  at::parallel_for(
+      0, g.groups * blocks.count, grain_of(8 * block_size), [&](int64_t begin, int64_t end) {
+        for (int64_t i : Range{begin, end}) {
+          const Range rows = blocks.at(i % blocks.count, g.M);
+          const Stored* from = tap + i / blocks.count * g.weight_of_group + rows.lo * g.weight.n;
+          for (int64_t row = 0; row < rows.size(); row += tiles.lanes)
+            tiles.pack({.tensor = from + row * g.weight.n,
+                        .step = g.weight.c,
+                        .lane_stride = g.weight.n,
+                        .vectors = packed + i * block_size + row,
+                        .vector_stride = blocking.row_width,
+                        .count = g.C,
+                        .lanes = std::min<int64_t>(tiles.lanes, rows.size() - row)});
+        }
+      });
+  return result;
+}
+
+// The source's pixels for one tile.
+template <typename Sum>
+struct Panel {
+  const Sum* from;
+  int64_t channel_stride;
+};
+
+template <typename Stored, typename Sum>
+class PixelwiseLoops {
+ public:
+  PixelwiseLoops(const Tiles<Stored, Sum>& tiles, const Gather& g,
+                 const Operands<Stored, Sum>& operands, const PixelwiseBlocking& blocking,
+                 const PixelRows& pixels, const Sum* packed)
+      : tiles(tiles),
+        g(g),
+        operands(operands),
+        blocking(blocking),
+        pixels(pixels),
+        strips(tiles, g, blocking, pixels, operands.source),
+        packed(packed) {}
+
+  // Part by part: threads then share out the channels evenly where the panels are few.
+  void run(Range items, Sum* scratch) const {
+    const int64_t count = g.groups * blocking.panels.count;
+    for (int64_t i : items)
+      run_panels(i % count, blocking.parts.at(i / count, blocking.row_blocks.count),
+                 i + 1 < items.hi, scratch);
+  }
+
+ private:
+  // While they are computed, the sources of the next ones are fetched.
+  void run_panels(int64_t index, Range blocks, bool more, Sum* strip) const {
+    const int64_t count = blocking.panels.count, group = index / count;
+    const Segments segments = strips.segments_of(index % count);
+    strips.fill(strips.copies_of(segments), group * g.C, strip);
+    std::vector<typename PixelStrip<Stored, Sum>::Copy> next;
+    if (more && (index + 1) / count == group)
+      next = strips.copies_of(strips.segments_of((index + 1) % count));
+    const Blocks shares{blocks.size(), Blocks::covering(g.C, blocks.size()).count};
+    for (int64_t block : blocks) {
+      for (size_t panel = 0; panel < segments.size(); ++panel)
+        run_tile(group, block, segments[panel], strip + panel * blocking.panel_size,
+                 strip + blocking.strip_size());
+      strips.fetch(next, group * g.C, shares.at(block - blocks.lo, g.C));
+    }
+  }
+
+  // Straight into the destination where the tile's vectors are pixels that follow each other there.
+  void run_tile(int64_t group, int64_t block, const std::vector<Segment>& segments,
+                const Sum* strip, Sum* sums) const {
+    const Range rows = blocking.row_blocks.at(block, g.M);
+    const int64_t channel = group * g.M + rows.lo;
+    const Seen seen = pixels.seen_of(segments.front());
+    const bool whole =
+        seen.count == blocking.width;  // the panel is one row of pixels inside the image
+    const Stored* const image = operands.source + seen.source + group * g.C * g.source.c;
+    const Panel<Sum> panel = whole && blocking.in_place
+                                 ? Panel<Sum>{as_sums<Sum>(image), g.source.c}
+                                 : Panel<Sum>{strip, blocking.width};
+    const bool straight =
+        tiles.in_place && whole && pixels.destination_step() == 1 && !operands.bias;
+    Stored* const to =
+        operands.destination_at(g, 0, channel) + pixels.destination(segments.front());
+    const int64_t pixel_count = segments.back().at + segments.back().xs.size();
+    TileArgs<Sum> args = arguments(group * blocking.row_blocks.count + block, panel);
+    args.acc = straight ? as_sums<Sum>(to) : sums;
+    args.acc_stride = straight ? g.destination.c : blocking.width;
+    if (straight) fetch_results(to, rows.size());
+    add_tile(args, rows.size(), pixel_count, panel);
+    if (!straight) store_tile(channel, rows.size(), segments, sums);
+  }
+
+  // Brings their lines near, so that the tile's last steps, which store, do not wait for memory.
+  void fetch_results(const Stored* to, int64_t rows) const {
+    for (int64_t row : Range{0, rows})
+      for (int64_t v : Range{0, blocking.kVecs})
+        __builtin_prefetch(to + row * g.destination.c + v * tiles.lanes, 1);
+  }
+
+  // For the sum over all channels; `block` counts through all groups.
+  TileArgs<Sum> arguments(int64_t block, const Panel<Sum>& panel) const {
+    static constexpr Run kWhole{0, 0};
+    TileArgs<Sum> args{};
+    args.a = packed + block * blocking.block_size(g);
+    args.b = panel.from;
+    args.runs = &kWhole, args.run_count = 1;
+    args.row_stride = 1, args.a_step = blocking.row_width;
+    args.b_step = panel.channel_stride, args.panel_stride = tiles.lanes;
+    return args;
+  }
+
+  // Chain by chain.
+  void add_tile(const TileArgs<Sum>& whole, int64_t rows, int64_t pixel_count,
+                const Panel<Sum>& panel) const {
+    const int64_t vecs = Blocks::covering(pixel_count, tiles.lanes).count;
+    TileArgs<Sum> args = whole;
+    for (int64_t i : Range{0, std::max<int64_t>(1, blocking.channels.count)}) {
+      const Range some = blocking.channels.at(i, g.C);
+      args.a = whole.a + some.lo * blocking.row_width;
+      args.b = whole.b + some.lo * panel.channel_stride;
+      args.length = some.size(), args.fresh = some.lo == 0;
+      tiles.tile_for(args.row_stride, vecs, rows)(args);
+    }
+  }
+
+  // The sum of a pixel that meets padding is empty: the product with an infinite weight would not be zero.
+  void store_tile(int64_t channel, int64_t rows, const std::vector<Segment>& segments,
+                  Sum* sums) const {
+    for (int64_t row : Range{0, rows})
+      for (const Segment& s : segments) {
+        Sum* const from = sums + row * blocking.width + s.at;
+        const Seen seen = pixels.seen_of(s);
+        std::fill_n(from, seen.before, Sum(0));
+        std::fill(from + seen.before + seen.count, from + s.xs.size(), Sum(0));
+        tiles.store_row({.from = from,
+                         .bias = operands.bias ? operands.bias[channel + row] : Sum(0),
+                         .to = operands.destination_at(g, 0, channel + row) + pixels.destination(s),
+                         .step = pixels.destination_step(),
+                         .count = s.xs.size()});
+      }
+  }
+
+  const Tiles<Stored, Sum>& tiles;
+  const Gather& g;
+  const Operands<Stored, Sum>& operands;
+  const PixelwiseBlocking& blocking;
+  const PixelRows& pixels;
+  PixelStrip<Stored, Sum> strips;
+  const Sum* packed;
+};
+
+}  // namespace
+
+template <typename Stored, typename Sum>
+void gather_pixelwise(const Tiles<Stored, Sum>& tiles, const Gather& g,
+                      const Operands<Stored, Sum>& operands, const PixelwiseBlocking& blocking) {
+  const PixelRows pixels(g);
+  const at::Tensor packed = pack_weight(tiles, g, blocking, operands.weight);
+  const PixelwiseLoops<Stored, Sum> loops(tiles, g, operands, blocking, pixels,
+                                          packed.const_data_ptr<Sum>());
+  const int64_t work = product(blocking.panels.size, blocking.width, g.C, blocking.parts.size,
+                               blocking.row_blocks.size);
+  at::parallel_for(0, blocking.items(g), grain_of(work), [&](int64_t begin, int64_t end) {
+    const at::Tensor scratch = room_for<Sum>(blocking.scratch_size());
+    loops.run({begin, end}, scratch.mutable_data_ptr<Sum>());
+  });
+}
+
+template void gather_pixelwise(const Tiles<float, float>&, const Gather&,
+                               const Operands<float, float>&, const PixelwiseBlocking&);
+template void gather_pixelwise(const Tiles<double, double>&, const Gather&,
+                               const Operands<double, double>&, const PixelwiseBlocking&);
+
+}  // namespace convgrad::cpu

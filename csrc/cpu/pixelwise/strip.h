@@ -1,0 +1,122 @@
+// The strip of a pixelwise pass: the panels of an item, copied where tiles cannot read the tensor.
+#pragma once
+
+#include <algorithm>
+#include <vector>
+
+#include "cpu/kernels/tiles.h"
+#include "cpu/pixelwise/blocking.h"
+#include "cpu/pixelwise/pixel_rows.h"
+
+namespace convgrad::cpu {
+
+using Segments = std::vector<std::vector<Segment>>;  // of each panel
+
+template <typename Stored, typename Sum>
+class PixelStrip {
+ public:
+  // Part of channel 0 of a strip: whole panels that follow each other in the image, some pixels of one panel,
+  // or zeros.
+  struct Copy {
+    enum Kind { kPanels, kPixels, kZeros } kind;
+    int64_t from;   // the first source, in elements
+    int64_t to;     // in the strip, in elements
+    int64_t count;  // of panels or of pixels
+  };
+
+  PixelStrip(const Tiles<Stored, Sum>& tiles, const Gather& g, const PixelwiseBlocking& blocking,
+             const PixelRows& pixels, const Stored* source)
+      : tiles(tiles), g(g), blocking(blocking), pixels(pixels), source(source) {}
+
+  Segments segments_of(int64_t panel_block) const {
+    const int64_t width = blocking.width;
+    Segments segments;
+    for (int64_t panel :
+         blocking.panels.at(panel_block, Blocks::covering(pixels.count(), width).count))
+      segments.push_back(
+          pixels.segments(Range::within(panel * width, (panel + 1) * width, pixels.count())));
+    return segments;
+  }
+
+  std::vector<Copy> copies_of(const Segments& segments) const {
+    std::vector<Copy> copies;
+    int64_t to = 0;
+    for (const std::vector<Segment>& panel : segments) {
+      for (const Segment& s : panel) add_copies(s, to, copies);
+      const int64_t end = panel.back().at + panel.back().xs.size();
+      if (end < blocking.width) copies.push_back({Copy::kZeros, 0, to + end, blocking.width - end});
+      to += blocking.panel_size;
+    }
+    return copies;
+  }
+
+  // Panel by panel, the pixels of each channel in vectors; but read channel by channel, in the order of the
+  // tensor.
+  void fill(const std::vector<Copy>& copies, int64_t channel, Sum* strip) const {
+    for (int64_t c : Range{0, g.C})
+      for (const Copy& copy : copies) {
+        Sum* const to = strip + copy.to + c * blocking.width;
+        const Stored* from = source + copy.from + (channel + c) * g.source.c;
+        if (copy.kind == Copy::kZeros)
+          std::fill_n(to, copy.count, Sum(0));
+        else if (copy.kind == Copy::kPixels)
+          tiles.load_row(
+              {.from = from, .step = pixels.source_step(), .to = to, .count = copy.count});
+        else if (!blocking.in_place)
+          copy_panels(from, copy.count, to);
+      }
+  }
+
+  // Brings what will be copied of some channels into the second cache. They are pages apart: the
+  // processor would not fetch them ahead by itself.
+  void fetch(const std::vector<Copy>& copies, int64_t channel, Range channels) const {
+    const int64_t step = pixels.source_step();
+    const int64_t next =
+        std::max<int64_t>(step, 64 / sizeof(Stored));  // line by line, if pixels share lines
+    for (int64_t c : channels)
+      for (const Copy& copy : copies) {
+        if (copy.kind == Copy::kZeros) continue;
+        const int64_t count = copy.kind == Copy::kPanels ? copy.count * blocking.width : copy.count;
+        const Stored* from = source + copy.from + (channel + c) * g.source.c;
+        for (int64_t at = 0; at < count * step; at += next) __builtin_prefetch(from + at, 0, 2);
+      }
+  }
+
+ private:
+  void add_copies(const Segment& s, int64_t panel, std::vector<Copy>& copies) const {
+    const Seen seen = pixels.seen_of(s);
+    const int64_t to = panel + s.at, after = seen.before + seen.count;
+    if (seen.count == blocking.width && pixels.source_step() == 1) {
+      const bool follows = !copies.empty() && copies.back().kind == Copy::kPanels &&
+                           copies.back().from + copies.back().count * blocking.width == seen.source;
+      if (follows)
+        ++copies.back().count;
+      else
+        copies.push_back({Copy::kPanels, seen.source, to, 1});
+      return;
+    }
+    if (seen.before > 0) copies.push_back({Copy::kZeros, 0, to, seen.before});
+    if (seen.count > 0)
+      copies.push_back({Copy::kPixels, seen.source, to + seen.before, seen.count});
+    if (after < s.xs.size()) copies.push_back({Copy::kZeros, 0, to + after, s.xs.size() - after});
+  }
+
+  void copy_panels(const Stored* from, int64_t count, Sum* to) const {
+    for (int64_t v : Range{0, blocking.kVecs})
+      tiles.pack({.tensor = from + v * tiles.lanes,
+                  .step = blocking.width,
+                  .lane_stride = 1,
+                  .vectors = to + v * tiles.lanes,
+                  .vector_stride = blocking.panel_size,
+                  .count = count,
+                  .lanes = tiles.lanes});
+  }
+
+  const Tiles<Stored, Sum>& tiles;
+  const Gather& g;
+  const PixelwiseBlocking& blocking;
+  const PixelRows& pixels;
+  const Stored* source;
+};
+
+}  // namespace convgrad::cpu
