@@ -1,8 +1,8 @@
 """The path, the blocks and the scratch of each pass of a convolution, and the reason for the path.
 
-Which path runs is decided before anything is packed: csrc/cpu/plan.h. It depends on the shape, the
-dtype, the memory formats, the kernel, the cache sizes and on whether Winograd is allowed, but not on
-the number of threads. ``CONVGRAD_LOG=plan`` prints the path of every pass that runs to stderr.
+The path is chosen before anything is packed: csrc/cpu/plan.h. It depends on the shape, the dtype,
+the memory formats, the kernel, the cache sizes and on whether Winograd is allowed, but not on the
+number of threads. ``CONVGRAD_LOG=plan`` prints the path of every pass that runs to stderr.
 ``CONVGRAD_CACHE=48K,2M`` fixes the sizes of L1d and L2 that blocks are cut for, which are those of
 the processor otherwise: the digits of grad_weight, and of every pass of Winograd's form, can depend
 on them.
@@ -91,8 +91,8 @@ def plans(
     """The plans of the three passes of :func:`conv2d` for the same arguments; nothing is computed.
 
     Args:
-        input: images of shape (N, C_in, H_in, W_in) or (C_in, H_in, W_in). Shape, strides, dtype and
-            device count; the elements are not read.
+        input: images of shape (N, C_in, H_in, W_in) or (C_in, H_in, W_in). Shape, strides, dtype
+            and device count; the elements are not read.
         weight: filters of shape (C_out, C_in // groups, K_h, K_w).
         bias: changes no plan; it is here so that a call of :func:`conv2d` can be turned into one of
             this function.
