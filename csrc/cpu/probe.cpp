@@ -80,6 +80,7 @@ double best_of_rounds(int64_t threads, const Rate& rate) {
   std::atomic<int64_t> arrived(0);
   std::vector<double> rates(threads * rounds);
   std::vector<std::thread> running;
+  running.reserve(threads);
   for (int64_t thread = 0; thread < threads; ++thread)
     running.emplace_back([&, thread] {
       for (int round = 0; round < rounds; ++round) {
@@ -105,7 +106,8 @@ double fma_rate(const Chains<T>& widest) {
     steps += block;
   }
   (void)sink;
-  const double operations = 2.0 * chains * static_cast<double>(widest.bytes / sizeof(T));
+  const int64_t lanes = widest.bytes / static_cast<int64_t>(sizeof(T));
+  const double operations = 2.0 * chains * static_cast<double>(lanes);
   return operations * static_cast<double>(steps) / seconds_since(start);
 }
 
@@ -122,10 +124,10 @@ struct Triad {
 
   void allocate(int64_t elements) {
     size = elements;
-    for (auto* array : {&a, &b, &c}) array->reset(new float[elements]());
+    for (auto* array : {&a, &b, &c}) *array = std::make_unique<float[]>(elements);
   }
 
-  double rate() {
+  double rate() const {
     const auto start = Clock::now();
     float* __restrict out = a.get();
     const float* __restrict first = b.get();
