@@ -9,6 +9,7 @@ BIN := $(VENV)/bin
 TOOLS := $(VENV)/tools.stamp
 BUILT := $(VENV)/built.stamp
 SANITIZED := build/sanitize/built.stamp
+DIST := build/dist
 CPP_FILES := $(shell find csrc -name '*.cpp' -o -name '*.h' -o -name '*.inl')
 CPP_FOLDERS := $(shell find csrc -type d)
 # To be $(filter %.cpp,$(CPP_FILES)) once the findings in csrc/cpu are mended.
@@ -76,6 +77,20 @@ format: $(TOOLS)  ## Format the Python and C++ files in place
 	$(BIN)/clang-format -i $(CPP_FILES)
 
 build: $(BUILT)  ## Compile the extension and install the package, editable
+
+# The environment borrows torch and rich from $(VENV): a .pth file puts that folder on its path, behind
+# its own and without the editable install there. -I leaves out the folder that Python starts in.
+dist: $(TOOLS)  ## Build sdist and wheel, and check the wheel in an environment of its own, minutes
+	rm -rf $(DIST)
+	PATH="$(abspath $(BIN)):$$PATH" $(BIN)/python -m build --no-isolation --outdir $(DIST)
+	$(BIN)/python -m venv --without-pip $(DIST)/venv
+	cd $(DIST)/venv/lib/python*/site-packages && $(abspath $(BIN))/python -c \
+		'import sysconfig; print(sysconfig.get_path("purelib"))' > borrowed.pth
+	$(BIN)/pip --disable-pip-version-check --python $(DIST)/venv/bin/python install --quiet \
+		--no-index --no-deps --ignore-installed $(DIST)/*.whl
+	$(BIN)/pip --disable-pip-version-check --python $(DIST)/venv/bin/python check
+	$(DIST)/venv/bin/python -I tests/installed.py $(DIST)/venv
+	$(DIST)/venv/bin/python -I -m convgrad_ext check
 
 clean:  ## Remove what was built, but keep the installed tools
 	rm -rf build dist *.egg-info convgrad_ext/_C*.so .coverage .hypothesis .*_cache $(BUILT)

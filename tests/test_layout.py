@@ -9,88 +9,23 @@ from __future__ import annotations
 
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
-from itertools import permutations
 from pathlib import Path
-from typing import Any
 
 import pytest
 import torch
-import torch.nn.functional as F
-from tolerance import assert_sums_equal
-from torch import Tensor
-from torch._dynamo.testing import CompileCounterWithBackend
+from layouts import (
+    DENSE,
+    SHAPES,
+    WITH_GAPS,
+    assert_gradients_are_torchs,
+    contiguous_strides,
+    gradients,
+    leaves_of,
+    random,
+)
 from torch.autograd import forward_ad
-from torch.func import functional_call, grad, vmap
 
 import convgrad_ext
-
-RAW = torch.ops.convgrad_ext
-LAST = torch.channels_last
-Size = tuple[int, ...]
-Layout = Callable[[Tensor], Tensor]
-
-
-def random(*size: int, seed: int = 0) -> Tensor:
-    generator = torch.Generator().manual_seed(seed)
-    return torch.randn(size, dtype=torch.float64, generator=generator)
-
-
-def permuted(order: Size) -> Layout:
-    """The same values; the dimensions lie in memory in this order, the outermost first."""
-    inverse = [order.index(d) for d in range(4)]
-    return lambda t: t.permute(order).contiguous().permute(inverse)
-
-
-# Side by side in memory, in whatever order
-DENSE: dict[str, Layout] = {
-    "contiguous": Tensor.contiguous,
-    "channels_last": lambda t: t.contiguous(memory_format=LAST),
-    "images_innermost": permuted((1, 2, 3, 0)),
-    "rows_outermost": permuted((2, 0, 3, 1)),
-}
-WITH_GAPS: dict[str, Layout] = {
-    "columns_cut_off": lambda t: F.pad(t, (0, 1))[..., :-1],
-    "every_other_channel": lambda t: torch.stack([t, t], dim=2).flatten(1, 2)[:, ::2],
-    "rows_expanded": lambda t: t[:, :, :1].expand_as(t),
-}
-
-# (input size, weight size, parameters); many of them are the same memory in both formats
-SHAPES: dict[str, tuple[Size, Size, dict[str, Any]]] = {
-    "dense": ((2, 4, 6, 5), (8, 4, 3, 2), {"padding": 1}),
-    "strided": ((2, 4, 7, 6), (6, 4, 3, 3), {"stride": 2, "padding": 1}),
-    "pointwise": ((2, 4, 6, 5), (8, 4, 1, 1), {}),
-    "depthwise": ((2, 4, 6, 5), (4, 1, 3, 3), {"padding": 1, "groups": 4}),
-    "one_channel": ((2, 1, 6, 5), (8, 1, 3, 3), {}),
-    "one_filter": ((2, 4, 6, 5), (1, 4, 3, 3), {}),
-    "one_pixel": ((3, 4, 1, 1), (8, 4, 3, 3), {"padding": 1}),
-    "one_image": ((1, 4, 6, 5), (8, 4, 3, 3), {}),
-    "one_row": ((2, 4, 1, 9), (8, 4, 1, 3), {}),
-    "one_of_everything": ((1, 1, 1, 1), (1, 1, 1, 1), {}),
-}
-
-
-def contiguous_strides(size: Size) -> Size:
-    return torch.empty(size, device="meta").stride()
-
-
-def leaves_of(shape: str, input_layout: Layout, weight_layout: Layout) -> tuple[Tensor, Tensor]:
-    input_size, weight_size, _ = SHAPES[shape]
-    input, weight = input_layout(random(*input_size)), weight_layout(random(*weight_size, seed=1))
-    return input.requires_grad_(), weight.requires_grad_()
-
-
-def gradients(conv: Callable[..., Tensor], input: Tensor, weight: Tensor, **params: Any) -> Any:
-    """Of input and weight, as the backward makes them: AccumulateGrad does not see them."""
-    output = conv(input, weight, **params)
-    return torch.autograd.grad(output, (input, weight), random(*output.shape, seed=2))
-
-
-def assert_gradients_are_torchs(actual: Any, input: Tensor, weight: Tensor, **params: Any) -> None:
-    plain = [t.detach().contiguous().requires_grad_() for t in (input, weight)]
-    for ours, theirs in zip(actual, gradients(F.conv2d, *plain, **params), strict=True):
-        assert_sums_equal(ours, theirs, torch.full_like(theirs, 1000), reduction=500)
-
 
 # Eager autograd
 
@@ -184,207 +119,6 @@ def test_tangents_of_gradients_have_them_too() -> None:
         first = torch.autograd.grad((output**2).sum(), duals, create_graph=True)
         tangents = [forward_ad.unpack_dual(g).tangent for g in first]
     assert [t.stride() for t in tangents] == [input.stride(), weight.stride()]
-
-
-# The operators
-
-LAYERS = {
-    "direct": ((2, 12, 9, 8), (20, 12, 3, 3), (1, 1), (1, 1, 1, 1), 1),
-    "strided": ((2, 12, 9, 8), (20, 12, 3, 3), (2, 2), (1, 1, 1, 1), 1),
-    "stride_exceeds_kernel": ((2, 12, 9, 8), (20, 12, 2, 2), (3, 3), (0, 0, 0, 0), 1),
-    "pointwise": ((2, 12, 9, 8), (20, 12, 1, 1), (1, 1), (0, 0, 0, 0), 1),
-    "depthwise": ((2, 12, 9, 8), (12, 1, 3, 3), (1, 1), (1, 1, 1, 1), 12),
-    "grouped": ((2, 12, 9, 8), (20, 3, 3, 3), (1, 1), (1, 1, 1, 1), 4),
-    "winograd": ((2, 24, 16, 16), (32, 24, 3, 3), (1, 1), (1, 1, 1, 1), 1),
-}
-
-
-@pytest.mark.usefixtures("kernel", "poisoned")
-@pytest.mark.parametrize("layer", LAYERS)
-def test_every_order_of_the_dimensions_is_written(layer: str) -> None:
-    """Each of 24, by whichever path the layer takes; Winograd's is allowed here."""
-    input_size, weight_size, stride, sides, groups = LAYERS[layer]
-    input, weight = random(*input_size), random(*weight_size, seed=1)
-    params = stride, sides, (1, 1), groups
-    theirs = {"stride": stride, "padding": sides[0], "groups": groups}
-    grad_output = random(*F.conv2d(input, weight, **theirs).shape, seed=2)
-    expected_input = torch.nn.grad.conv2d_input(input_size, weight, grad_output, **theirs)
-    expected_weight = torch.nn.grad.conv2d_weight(input, weight_size, grad_output, **theirs)
-    for order in permutations(range(4)):
-        of_input, of_weight = (permuted(order)(t).stride() for t in (input, weight))
-        with convgrad_ext.allow_winograd(layer == "winograd"):
-            grad_input = RAW.conv2d_input(input_size, weight, grad_output, *params, of_input)
-            grad_weight = RAW.conv2d_weight(input, weight_size, grad_output, *params, of_weight)
-        assert (grad_input.stride(), grad_weight.stride()) == (of_input, of_weight)
-        for actual, expected in ((grad_input, expected_input), (grad_weight, expected_weight)):
-            assert_sums_equal(actual, expected, torch.full_like(expected, 1e4), reduction=1000)
-
-
-WINDOW = ((1, 1), (0, 0, 0, 0), (1, 1), 1)
-
-
-@pytest.mark.parametrize("device", ["cpu", "meta"])
-@pytest.mark.parametrize(
-    ("size", "kernel_extent", "expected"),
-    [
-        pytest.param((8, 4), (3, 3), (36, 1, 12, 4), id="channels_last"),
-        pytest.param((8, 4), (1, 1), (4, 1, 1, 1), id="pointwise_is_contiguous"),
-        pytest.param((8, 4), (3, 1), (12, 1, 4, 4), id="one_column"),
-    ],
-)
-def test_without_strides_an_operand_decides(
-    device: str, size: Size, kernel_extent: Size, expected: Size
-) -> None:
-    """Of the two formats that are the same memory, the gradient gets the contiguous one."""
-    input = torch.empty(2, 4, 6, 5, device=device).contiguous(memory_format=LAST)
-    weight = torch.empty(*size, *kernel_extent, device=device)
-    output = RAW.conv2d(input, weight, None, *WINDOW)
-    grad_weight = RAW.conv2d_weight(input, tuple(weight.shape), output, *WINDOW)
-    assert grad_weight.stride() == expected
-    assert RAW.conv2d_input(tuple(input.shape), weight, output, *WINDOW).stride() == input.stride()
-
-
-@pytest.mark.parametrize("device", ["cpu", "meta"])
-def test_operands_that_are_both_decide_nothing(device: str) -> None:
-    """Images of one channel are channels_last and contiguous at once: they count as contiguous."""
-    input = torch.empty(2, 1, 6, 5, device=device).contiguous(memory_format=LAST)
-    grad_output = torch.empty(2, 8, 4, 3, device=device)
-    weight = torch.empty(8, 1, 3, 3, device=device).contiguous(memory_format=LAST)
-    assert RAW.conv2d_weight(input, (8, 1, 3, 3), grad_output, *WINDOW).stride() == (9, 9, 3, 1)
-    grad_input = RAW.conv2d_input((2, 1, 6, 5), weight, grad_output, *WINDOW)
-    assert grad_input.stride() == (30, 30, 5, 1)
-
-
-@pytest.mark.parametrize("device", ["cpu", "meta"])
-@pytest.mark.parametrize(
-    "strides",
-    [
-        pytest.param((0, 9, 3, 1), id="expanded"),
-        pytest.param((18, 9, 3, 1), id="every_other"),
-        pytest.param((9, 9, 3, 1), id="overlapping"),
-        pytest.param((2**62, 9, 3, 1), id="far_apart"),
-        pytest.param((2**63 - 1,) * 4, id="beyond_64_bits"),
-    ],
-)
-def test_strides_with_gaps_are_not_taken_over(strides: Size, device: str) -> None:
-    input = torch.zeros(2, 1, 6, 5, device=device)
-    grad_output = torch.zeros(2, 4, 4, 3, device=device)
-    grad_weight = RAW.conv2d_weight(input, (4, 1, 3, 3), grad_output, *WINDOW, strides)
-    same = strides[0] == 9  # one channel: the second stride is never walked along
-    assert grad_weight.stride() == (strides if same else (9, 9, 3, 1))
-
-
-@pytest.mark.parametrize("device", ["cpu", "meta"])
-@pytest.mark.parametrize("strides", [(), (9, 9, 3), (9, 9, 3, 1, 1), (9, 9, 3, -1)], ids=str)
-def test_strides_that_are_none(strides: Size, device: str) -> None:
-    input, weight = torch.zeros(2, 1, 6, 5, device=device), torch.zeros(4, 1, 3, 3, device=device)
-    grad_output = torch.zeros(2, 4, 4, 3, device=device)
-    told = (
-        "expected grad_strides to be 4 numbers of at least 0, but got "
-        f"grad_strides={list(strides)}".replace("[", r"\[")
-    )
-    with pytest.raises(RuntimeError, match=told):
-        RAW.conv2d_weight(input, (4, 1, 3, 3), grad_output, *WINDOW, strides)
-    with pytest.raises(RuntimeError, match=told):
-        RAW.conv2d_input((2, 1, 6, 5), weight, grad_output, *WINDOW, strides)
-
-
-@pytest.mark.parametrize("op_name", ["conv2d_input", "conv2d_weight"])
-@pytest.mark.parametrize("layout", ["contiguous", "channels_last", "rows_outermost"])
-def test_operators_meet_the_contract_of_torch_library(op_name: str, layout: str) -> None:
-    """opcheck: among others, that tensors without data have the strides of those with data."""
-    input, weight = leaves_of("strided", DENSE[layout], DENSE[layout])
-    params = ((2, 2), (1, 1, 1, 1), (1, 1), 1)
-    grad_output = RAW.conv2d(input, weight, None, *params).detach().requires_grad_()
-    if op_name == "conv2d_input":
-        arguments = (tuple(input.shape), weight, grad_output, *params, input.stride())
-    else:
-        arguments = (input, tuple(weight.shape), grad_output, *params, weight.stride())
-    torch.library.opcheck(getattr(RAW, op_name).default, arguments)
-
-
-# Transforms
-
-
-@pytest.fixture
-def fresh_compiler() -> Iterator[None]:
-    torch._dynamo.reset()
-    yield
-    torch._dynamo.reset()
-
-
-@pytest.mark.usefixtures("fresh_compiler")
-@pytest.mark.parametrize("weight_layout", ["contiguous", "channels_last", "rows_outermost"])
-@pytest.mark.parametrize("shape", ["dense", "pointwise", "depthwise"])
-def test_compiled_gradients_have_them(shape: str, weight_layout: str) -> None:
-    leaves = leaves_of(shape, DENSE["channels_last"], DENSE[weight_layout])
-    params = SHAPES[shape][2]
-    compiled = torch.compile(convgrad_ext.conv2d, fullgraph=True, backend="aot_eager")
-    actual = gradients(compiled, *leaves, **params)
-    assert [g.stride() for g in actual] == [t.stride() for t in leaves]
-    assert_gradients_are_torchs(actual, *leaves, **params)
-
-
-@pytest.mark.usefixtures("fresh_compiler")
-@pytest.mark.parametrize("layout", ["contiguous", "channels_last"])
-def test_compiled_gradients_of_changing_sizes_have_them(layout: str) -> None:
-    """Strides are symbols as sizes are: one graph serves all."""
-    graphs = CompileCounterWithBackend("aot_eager")
-    compiled = torch.compile(convgrad_ext.conv2d, fullgraph=True, dynamic=True, backend=graphs)
-    for size in ((5, 4, 7, 10), (3, 4, 9, 8), (8, 4, 7, 11)):
-        input = DENSE[layout](random(*size)).requires_grad_()
-        weight = DENSE[layout](random(6, 4, 3, 2, seed=1)).requires_grad_()
-        actual = gradients(compiled, input, weight, stride=2)
-        assert [g.stride() for g in actual] == [input.stride(), weight.stride()]
-        assert_gradients_are_torchs(actual, input, weight, stride=2)
-    assert graphs.frame_count == 1
-
-
-@pytest.mark.usefixtures("fresh_compiler")
-def test_gradients_compiled_to_machine_code_have_them() -> None:
-    """The compiler may lay out what is between; not what leaves the graph."""
-    input, weight = leaves_of("dense", DENSE["channels_last"], DENSE["rows_outermost"])
-    compiled = torch.compile(
-        lambda x, w: convgrad_ext.conv2d(x * 2, w + 1, padding=1).relu(), fullgraph=True
-    )
-    output = compiled(input, weight)
-    actual = torch.autograd.grad(output.sum(), (input, weight))
-    assert [g.stride() for g in actual] == [input.stride(), weight.stride()]
-
-
-def test_per_sample_gradients_of_channels_last_images() -> None:
-    """The strides of one example are none of the batch's; the values stay right."""
-    layer = convgrad_ext.Conv2d(4, 6, 3, dtype=torch.float64).to(memory_format=LAST)
-    parameters = {name: p.detach() for name, p in layer.named_parameters()}
-    images = random(3, 4, 6, 5).contiguous(memory_format=LAST)
-
-    def loss(parameters: dict[str, Tensor], image: Tensor) -> Tensor:
-        return (functional_call(layer, parameters, image[None]) ** 2).sum()
-
-    per_sample = vmap(grad(loss), (None, 0))(parameters, images)
-    for b, image in enumerate(images):
-        weight, bias = (p.detach().contiguous().requires_grad_() for p in layer.parameters())
-        output = F.conv2d(image[None].contiguous(), weight, bias)
-        expected = torch.autograd.grad((output**2).sum(), (weight, bias))
-        for name, theirs in zip(("weight", "bias"), expected, strict=True):
-            magnitudes = torch.full_like(theirs, 1e4)
-            assert_sums_equal(per_sample[name][b], theirs, magnitudes, reduction=500)
-
-
-@pytest.mark.parametrize("dims", [(0, None), (None, 0), (0, 0)], ids=str)
-def test_batched_companions_take_strides(dims: tuple[int | None, int | None]) -> None:
-    weight, grad_output = random(3, 6, 4, 3, 3), random(3, 2, 6, 4, 3, seed=1)
-    tensors = [t[0] if d is None else t for t, d in zip((weight, grad_output), dims, strict=True)]
-    strides = contiguous_strides((2, 4, 6, 5))
-
-    def run(weight: Tensor, grad_output: Tensor) -> Tensor:
-        return RAW.conv2d_input((2, 4, 6, 5), weight, grad_output, *WINDOW, strides)
-
-    actual = vmap(run, dims)(*tensors)
-    for b in range(3):
-        one = [t if d is None else t[b] for t, d in zip(tensors, dims, strict=True)]
-        expected = torch.nn.grad.conv2d_input((2, 4, 6, 5), *one)
-        assert_sums_equal(actual[b], expected, torch.full_like(expected, 1000), reduction=500)
 
 
 # Buckets of DistributedDataParallel
