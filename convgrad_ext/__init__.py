@@ -1,6 +1,6 @@
-"""Convolution whose forward and backward are loops that one can read.
+"""A convolution whose forward and backward are loops that one can read.
 
-``conv2d`` and ``Conv2d`` stand where ``torch.nn.functional.conv2d`` and ``torch.nn.Conv2d`` stood.
+``conv2d`` and ``Conv2d`` take the place of ``torch.nn.functional.conv2d`` and ``torch.nn.Conv2d``.
 """
 
 from importlib.metadata import version

@@ -1,9 +1,9 @@
-"""The vmap rules: a batch dimension folds into an axis that the convolution already has.
+"""The vmap rules: a batch dimension is folded into an axis that the convolution already has.
 
-A batched operand beside a fixed one joins N or the channels within each group; two batched
-operands join the groups, where every example keeps to itself. So one call on B examples becomes one
-call of the pass, `apply`, on a larger convolution. `grad_strides` are the strides of one example's
-result; the larger one does not get them.
+The batch of one operand is folded into N or into the channels of each group. The batch of two
+operands is folded into the groups, which do not mix. So one call on B examples becomes one call of
+the pass, `apply`, on a larger convolution. `grad_strides` are the strides of one example's result.
+The result of the larger convolution does not have them.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ def conv2d(
 ) -> tuple[Tensor, int]:
     """Output of shape (B, N, C_out, H_out, W_out) for batched input, weight or bias."""
     input_dim, weight_dim, bias_dim, *_ = in_dims
-    *window, groups = params
+    *spatial, groups = params
     fused_bias = bias if weight_dim is None and bias_dim is None else None
     if weight_dim is None:
         folded = input if input_dim is None else fold(input, input_dim, N_AXIS)
@@ -42,7 +42,7 @@ def conv2d(
         output = unfold_from_groups(output, B, CHANNEL_AXIS, groups)
     else:
         folded = fold(weight, weight_dim, C_OUT_AXIS)
-        output = apply(fold(input, input_dim, CHANNEL_AXIS), folded, None, *window, B * groups)
+        output = apply(fold(input, input_dim, CHANNEL_AXIS), folded, None, *spatial, B * groups)
         output = unfold(output, B, CHANNEL_AXIS)
     if bias is not None and fused_bias is None:
         batched = bias[None] if bias_dim is None else bias.movedim(bias_dim, 0)
@@ -65,8 +65,8 @@ def conv2d_input(
 ) -> tuple[Tensor, int]:
     """grad_input of shape (B, N, C_in, H_in, W_in) for batched weight or grad_output."""
     _, weight_dim, grad_dim, *_ = in_dims
-    window = stride, padding, dilation
-    params = *window, groups
+    spatial = stride, padding, dilation
+    params = *spatial, groups
     N, C_in, *image = input_size
     if weight_dim is None:
         folded = fold(grad_output, grad_dim, N_AXIS)
@@ -78,7 +78,9 @@ def conv2d_input(
         grad_input = apply(size, folded, grad_output, *params)
         return unfold_from_groups(grad_input, B, CHANNEL_AXIS, groups), 0
     folded = fold(weight, weight_dim, C_OUT_AXIS)
-    grad_input = apply(size, folded, fold(grad_output, grad_dim, CHANNEL_AXIS), *window, B * groups)
+    grad_input = apply(
+        size, folded, fold(grad_output, grad_dim, CHANNEL_AXIS), *spatial, B * groups
+    )
     return unfold(grad_input, B, CHANNEL_AXIS), 0
 
 
@@ -97,8 +99,8 @@ def conv2d_weight(
 ) -> tuple[Tensor, int]:
     """grad_weight of shape (B, C_out, C_in/groups, K_h, K_w) for batched input or grad_output."""
     input_dim, _, grad_dim, *_ = in_dims
-    window = stride, padding, dilation
-    params = *window, groups
+    spatial = stride, padding, dilation
+    params = *spatial, groups
     C_out, C_in_per_group, *kernel = weight_size
     if grad_dim is None:
         folded = fold_within_groups(input, input_dim, CHANNEL_AXIS, groups)
@@ -111,7 +113,7 @@ def conv2d_weight(
         return unfold_from_groups(grad_weight, B, C_OUT_AXIS, groups), 0
     folded = fold(input, input_dim, CHANNEL_AXIS)
     grad_weight = apply(
-        folded, size, fold(grad_output, grad_dim, CHANNEL_AXIS), *window, B * groups
+        folded, size, fold(grad_output, grad_dim, CHANNEL_AXIS), *spatial, B * groups
     )
     return unfold(grad_weight, B, C_OUT_AXIS), 0
 

@@ -1,6 +1,6 @@
-"""Named convolutions, small enough for gradcheck, each there for a hazard of its own.
+"""Named convolutions, small enough for gradcheck, one for each hazard.
 
-The tests and ``python -m convgrad_ext check`` sweep over them.
+The tests and ``python -m convgrad_ext check`` run them all.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ class Case:
     padding: Any = 0
     dilation: Any = 1
     groups: int = 1
-    same: tuple[int, int, int, int] | None = None  # what padding='same' is here, by hand
+    same: tuple[int, int, int, int] | None = None  # the sides of padding='same', by hand
 
     @property
     def input_size(self) -> tuple[int, int, int, int]:
@@ -67,7 +67,7 @@ class Case:
         return (top, bottom, left, right)
 
     def torch_conv2d(self, input: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
-        """PyTorch's convolution of the image padded beforehand: it serves every form of padding."""
+        """PyTorch's convolution of the padded image, which takes every form of padding."""
         top, bottom, left, right = self.sides
         padded = F.pad(input, (left, right, top, bottom))
         return F.conv2d(padded, weight, bias, self.stride, 0, self.dilation, self.groups)
@@ -92,11 +92,13 @@ CASES = (
     Case("kernel_covers_input", "one output; grad_weight is the image itself", kernel=(5, 4)),
     Case("padded", "border taps meet padding", padding=1),
     Case("padding_differs_by_axis", "height and width are not swapped", padding=(2, 1)),
-    Case("padding_reaches_kernel", "first output sees padding alone", kernel=(2, 2), padding=2),
+    Case(
+        "padding_reaches_kernel", "the first output reads padding alone", kernel=(2, 2), padding=2
+    ),
     Case("padding_exceeds_kernel", "outputs without a single tap", kernel=(2, 1), padding=(4, 3)),
     Case("strided", "grad_input has two phases an axis", stride=2, padding=1),
     Case("stride_differs_by_axis", "height and width are not swapped", stride=(2, 3), padding=1),
-    Case("stride_exceeds_kernel", "inputs that no output sees", kernel=(2, 1), stride=3),
+    Case("stride_exceeds_kernel", "inputs that no output reads", kernel=(2, 1), stride=3),
     Case(
         "leftover_input_rows_and_columns",
         "the last stride does not fit: trailing inputs get zero gradient",
@@ -104,7 +106,7 @@ CASES = (
         kernel=(3, 3),
         stride=(2, 3),
     ),
-    Case("dilated", "taps lie apart", image=(7, 6), dilation=2, padding=1),
+    Case("dilated", "taps are not neighbours", image=(7, 6), dilation=2, padding=1),
     Case(
         "dilation_differs_by_axis", "height and width are not swapped", dilation=(2, 3), padding=2
     ),

@@ -1,4 +1,4 @@
-"""``python -m convgrad_ext check``: does a conv2d and its derivatives hold on this machine?"""
+"""``python -m convgrad_ext check``: are a conv2d and its derivatives right on this machine?"""
 
 from __future__ import annotations
 
@@ -56,7 +56,7 @@ CHECKS = {
 def run(console: Console, implementation: str | None) -> int:
     """Sweeps the named cases; the exit code is 1 if anything failed."""
     conv = conv2d if implementation is None else load(implementation)
-    # Padding that PyTorch's signature has not is asked of our own conv2d alone.
+    # Padding that PyTorch's signature does not have is checked for our own conv2d alone.
     cases = [case for case in CASES if implementation is None or case.in_torch]
     sweep = track(cases, "gradcheck", console=console, transient=True)
     results = [
@@ -86,9 +86,9 @@ def failure_of(check: Callable[[Conv, Case], None], conv: Conv, case: Case) -> s
     """What went wrong, in a line; empty if nothing did."""
     try:
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # torch's own, about forward mode under vmap
+            warnings.simplefilter("ignore")  # PyTorch's own warning about forward mode under vmap
             check(conv, case)
-    except Exception as error:  # any failure of a foreign implementation is a finding
+    except Exception as error:  # any error of another implementation is a finding
         return f"{type(error).__name__}: {str(error).strip().splitlines()[0]}"
     return ""
 

@@ -21,14 +21,14 @@ THEIRS_FOR_OURS: Classes = {ours: theirs for theirs, ours in OURS_FOR_THEIRS.ite
 def convert(module: Module, *, keep_class: bool = False) -> Module:
     """Makes every ``torch.nn.Conv2d`` in a model a :class:`convgrad_ext.Conv2d`, in place.
 
-    Each layer stays the object that it is: parameters, buffers, hooks, names, training flag,
-    parametrizations and what else refers to it are untouched, only its class changes. Subclasses of
-    ``torch.nn.Conv2d`` are left alone, for they may have a forward of their own.
+    Only the class of each layer changes. It stays the same object, with the same parameters,
+    buffers, hooks, name, training flag and parametrizations. Subclasses of ``torch.nn.Conv2d`` are
+    not converted, because they may have a forward of their own.
 
-    With ``keep_class=True`` not even the class changes: each ``torch.nn.Conv2d`` gets a forward of
-    its own, which runs here. Tools that look layers up by their exact type, such as
-    ``fuse_modules`` and FX quantization, go on finding them. A layer that already has a
-    ``_conv_forward`` of its own is left alone. ``docs/converting.md`` says which tool needs which.
+    With ``keep_class=True`` the class stays too: each ``torch.nn.Conv2d`` gets a forward of its own
+    that runs on these loops. So tools that look up layers by their exact type, such as
+    ``fuse_modules`` and FX quantization, still find them. A layer that already has a
+    ``_conv_forward`` of its own is not changed. ``docs/converting.md`` lists the tools.
 
     Args:
         module: a model, or a single layer.
@@ -78,7 +78,7 @@ def revert(module: Module) -> Module:
         The same module.
 
     Raises:
-        ValueError: for a layer whose padding ``torch.nn.Conv2d`` has not, before anything changes:
+        ValueError: for padding that ``torch.nn.Conv2d`` does not have, before anything changes:
             "revert: layer '0' has padding=((1, 0), (1, 0)), which torch.nn.Conv2d does not take
             with stride=(1, 1)".
         TypeError: "revert: module must be a torch.nn.Module, but got Tensor".

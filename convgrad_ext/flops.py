@@ -1,7 +1,7 @@
-"""What ``torch.utils.flop_counter.FlopCounterMode`` counts for the three passes.
+"""The counts of ``torch.utils.flop_counter.FlopCounterMode`` for the three passes.
 
-All three visit the same meetings of a tap with an output, padding included as in PyTorch's own
-formulas, and multiply and add once at each for every input channel that an output channel sees.
+All three visit the same meetings of a tap with an output. Padding is included, as in PyTorch's own
+formulas. At each meeting they multiply and add once for every input channel of the output's group.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from convgrad_ext.autograd import Size, ops
 
 @register_flop_formula(ops.conv2d)
 def conv2d(input: Size, weight: Size, *_: Any, out_shape: Size, **__: Any) -> int:
-    """The counter hands over shapes in the place of tensors. A bias is not counted."""
+    """The counter passes shapes in the place of tensors. A bias is not counted."""
     return two_per_product(weight, out_shape)
 
 

@@ -48,7 +48,7 @@ def kernels() -> Table:
 
 
 def processor_name() -> str:
-    """The model as Linux tells it; elsewhere what Python knows."""
+    """The model from /proc/cpuinfo; without that file, the name from Python's platform module."""
     cpuinfo = Path("/proc/cpuinfo")
     lines = cpuinfo.read_text().splitlines() if cpuinfo.exists() else []
     names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]

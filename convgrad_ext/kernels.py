@@ -1,8 +1,8 @@
 """Which loops run: the kernels of this build and the choice between them.
 
 The environment variable ``CONVGRAD_ISA`` names the fastest kernel that may run, ``avx512``,
-``avx2`` or ``baseline``: faster ones then count as not available. It is read once, when the package
-is imported; a ValueError tells if it names a kernel that there is not, or not on this processor.
+``avx2`` or ``baseline``. Faster ones then count as not available. It is read once, when the package
+is imported. A kernel that does not exist, or not on this processor, raises a ValueError.
 """
 
 from __future__ import annotations
@@ -12,14 +12,15 @@ from contextlib import contextmanager
 
 from convgrad_ext import _C
 
-_C.kernels()  # builds the registry, so that a bad CONVGRAD_ISA is refused by the import
+_C.kernels()  # builds the registry, so that the import raises the error of a bad CONVGRAD_ISA
 
 
 def available_kernels() -> tuple[str, ...]:
     """The names of the kernels that run on this processor, fastest first.
 
-    The first that takes a dtype serves it; ``'reference'``, the readable loops, takes every dtype.
-    Under the environment variable ``CONVGRAD_ISA`` they begin with the kernel that it names.
+    A dtype is computed by the first kernel that takes it. ``'reference'``, the readable loops,
+    takes every dtype. With the environment variable ``CONVGRAD_ISA`` the first is the kernel that
+    the variable names.
 
     Example:
         >>> import convgrad_ext
@@ -33,10 +34,10 @@ def available_kernels() -> tuple[str, ...]:
 
 @contextmanager
 def use_kernel(name: str) -> Iterator[None]:
-    """Has the calling thread's convolutions run on kernel `name` inside a ``with`` block.
+    """Runs the calling thread's convolutions on kernel `name` inside a ``with`` block.
 
-    A dtype that the kernel does not take is still served by the first that does. The choice is made
-    when a pass runs: a backward outside of the block runs on the default kernel.
+    A dtype that the kernel does not take is computed by the first kernel that does. The choice is
+    made when a pass runs: a backward outside of the block runs on the default kernel.
 
     Args:
         name: one of :func:`available_kernels`.

@@ -1,11 +1,11 @@
 """Export to ONNX: each convolution becomes one standard ``Conv``.
 
-``torch.onnx.export`` of a model needs nothing of this module: :mod:`convgrad_ext.functional` loads
-it when an export traces a convolution. What is exported without running the model again, a
-``torch.export.ExportedProgram`` or a scripted module, has to know it beforehand:
+``torch.onnx.export`` of a model needs no call of this module: :mod:`convgrad_ext.functional` loads
+it when an export traces a convolution. A ``torch.export.ExportedProgram`` and a scripted module are
+exported without running the model again. They need it beforehand:
 
 - the program is rewritten first, with :func:`decompositions`;
-- for a scripted module, ``import convgrad_ext.onnx`` says how its operator is written.
+- for a scripted module, ``import convgrad_ext.onnx`` registers the translation of its operator.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ def conv2d(
     dilation: Pair,
     groups: int,
 ) -> Tensor:
-    """The operator in PyTorch's own, whose translation to ONNX is PyTorch's.
+    """The operator as PyTorch's own ``conv2d``, which PyTorch translates to ONNX.
 
     Sides that differ take a ``Pad`` before the ``Conv``; the exporter's optimizer fuses the two.
     """
@@ -49,7 +49,7 @@ def conv2d(
 
 
 def decompositions() -> dict[Any, Callable[..., Tensor]]:
-    """What ``run_decompositions`` needs to bring an exported program to operators that ONNX has.
+    """The table with which ``run_decompositions`` rewrites a program in operators that ONNX has.
 
     Returns:
         The operator of :func:`convgrad_ext.conv2d` with its form in ``torch.nn.functional.conv2d``.

@@ -1,4 +1,4 @@
-"""A forward for single layers: a torch.nn.Conv2d that keeps its class and yet runs here."""
+"""A forward for single layers: a torch.nn.Conv2d that keeps its class and runs on these loops."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from convgrad_ext.functional import conv2d
 
 
 class OwnForward:
-    """What a layer's ``_conv_forward`` is, as an attribute of the layer and not of its class.
+    """A layer's ``_conv_forward``, as an attribute of the layer and not of its class.
 
     It takes the weight and the bias as arguments, as the class's method does. So replicas, whose
     attributes are those of their original, compute with parameters of their own, and so do
@@ -51,7 +51,7 @@ def conv_forward(layer: Any, input: Tensor, weight: Tensor, bias: Tensor | None)
 
 
 def refuse_script() -> None:
-    """torch.jit.script calls it first. It would compile the class's forward without a word."""
+    """torch.jit.script calls it first. Otherwise it would silently compile the class's forward."""
     raise RuntimeError(
         "convgrad_ext: torch.jit.script compiles the forward of a layer's class, which for a layer "
         "converted with keep_class=True is PyTorch's; revert the model, or convert it without "
@@ -60,7 +60,7 @@ def refuse_script() -> None:
 
 
 def give_own_forward(layer: nn.Module) -> None:
-    """Unless somebody else gave the layer one."""
+    """Keeps a ``_conv_forward`` that another library gave the layer."""
     present = vars(layer).get("_conv_forward")
     if present is None or (isinstance(present, OwnForward) and present.layer() is not layer):
         vars(layer).update(_conv_forward=OwnForward(layer), __prepare_scriptable__=refuse_script)

@@ -1,9 +1,9 @@
-"""The padding of an image whose size may be a symbol: how much ``'same'`` is, and circular pixels.
+"""The padding of an image whose size may be a symbol: the sides of ``'same'``, and circular pixels.
 
 ``torch.compile``, ``torch.export`` and ``torch.fx`` record these functions and replay them for
 images of other sizes. So no branch depends on the remainder of an extent, and the arithmetic is
-Python's, which every tracer follows. It is about extents alone: indices meet stride, padding and
-dilation in csrc/conv_geometry.h.
+Python's, which every tracer can record. This file computes extents alone. csrc/conv_geometry.h
+combines indices with stride, padding and dilation.
 """
 
 from __future__ import annotations
@@ -18,18 +18,18 @@ LARGEST_EXTENT = (2**63 - 1) // 2  # as in csrc/conv_checks.h
 
 
 def same_padding(I: int, K: int, stride: int, dilation: int) -> tuple[int, int]:  # noqa: E741
-    """As much, before and behind, as makes ceil(I / stride) outputs; an odd pixel goes behind.
+    """The pixels before and behind that give ceil(I / stride) outputs; an odd pixel goes behind.
 
     Without padding the last of these outputs starts at pixel (O - 1)*stride, where O*stride is
     I + (-I) % stride, and its last tap is dilation*(K - 1) pixels from there. The pixels beyond
-    I - 1 are missing. The remainder is added, not subtracted: a tracer then finds bounds that hold
-    for every image, and no division of a negative number, which ONNX rounds towards zero.
+    I - 1 are missing. The remainder is added, not subtracted. Then a tracer finds bounds that hold
+    for every image, and ONNX divides no negative number, which it would round towards zero.
     """
     check_axis(K, stride, dilation)
     reach = dilation * (K - 1)
     total = reach if stride == 1 else reach - (stride - 1) + (-I) % stride
     if reach < stride - 1:
-        # Python's max would ask a symbol for its value; sym_max takes microseconds for an int.
+        # Python's max would need the value of a symbol; sym_max takes microseconds for an int.
         total = max(total, 0) if type(total) is int else torch.sym_max(total, 0)
     return total // 2, total - total // 2
 

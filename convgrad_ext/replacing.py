@@ -1,4 +1,4 @@
-"""replacing_conv2d: the convolutions of a block of code, whatever layers they are called by."""
+"""replacing_conv2d: the convolutions of a block of code, whichever layers call them."""
 
 from __future__ import annotations
 
@@ -43,17 +43,17 @@ class ReplacingConv2d(TorchFunctionMode, ContextDecorator):
 
 
 def replacing_conv2d() -> ReplacingConv2d:
-    """Has every ``torch.nn.functional.conv2d`` in a ``with`` block run as :func:`conv2d`.
+    """Runs every ``torch.nn.functional.conv2d`` in a ``with`` block as :func:`conv2d`.
 
     So does everything that calls it: ``torch.nn.Conv2d``, its subclasses, layers of other
     libraries, and the operator ``torch.ops.aten.conv2d`` in graphs of ``torch.export``. No module
-    changes. Every call is made as ``convgrad_ext.conv2d`` with the same arguments: it never goes
-    back to PyTorch's. A call that ``convgrad_ext.conv2d`` does not take, because of its device or
-    its dtype, raises that function's error.
+    changes. Every call becomes one of ``convgrad_ext.conv2d`` with the same arguments: it never
+    goes back to PyTorch's. A call that ``convgrad_ext.conv2d`` does not take, because of its device
+    or its dtype, raises that function's error.
 
-    It is a mode of ``torch.overrides`` and holds for the calling thread. A backward may run after
-    the block. It is also a decorator: ``@replacing_conv2d()``. ``docs/converting.md`` says where
-    functions run outside of such modes.
+    It is a mode of ``torch.overrides``, active in the calling thread. A backward may run after
+    the block. It is also a decorator: ``@replacing_conv2d()``. ``docs/converting.md`` lists the
+    functions that run outside of such modes.
 
     Returns:
         A context manager that may be entered again, also inside itself.

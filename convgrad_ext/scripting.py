@@ -1,7 +1,7 @@
 """conv2d in the part of Python that ``torch.jit.script`` compiles.
 
-Types are fixed there, so the forms of an argument cannot be told apart while it runs:
-:class:`convgrad_ext.Conv2d` decides between them while it is compiled.
+Types are fixed there, so it cannot distinguish the forms of an argument while it runs.
+:class:`convgrad_ext.Conv2d` distinguishes them while it is compiled.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ def conv2d(
 
 
 def same_padding(extent: int, kernel_size: int, stride: int, dilation: int) -> tuple[int, int]:
-    """Both sides of one axis for padding='same'; stride 1 does without the image's extent."""
+    """Both sides of one axis for padding='same'; stride 1 does not need the image's extent."""
     span = dilation * (kernel_size - 1) + 1
     total = span - 1
     if stride != 1:

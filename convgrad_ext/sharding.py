@@ -11,10 +11,10 @@ C_in    Shard(1)  Shard(1)  whole     some of the channels that a filter sees
 groups  Shard(1)  Shard(0)  Shard(1)  some of the groups, with their channels and filters
 ======  ========  ========  ========  ===================================================
 
-The table holds of the gradients too. An operand that is whole is ``Replicate()``. A result that is
-whole is ``Partial("sum")``, because it sums over the axis that is split. DTensor brings operands
-with other placements to the row that costs least. Height and width are never split: a process would
-need pixels that its neighbours hold.
+The table is valid for the gradients too. An operand that is whole is ``Replicate()``. A result that
+is whole is ``Partial("sum")``, because it sums over the axis that is split. DTensor redistributes
+operands with other placements to the row that costs least. Height and width are never split,
+because a process would need pixels that its neighbours have.
 """
 
 from __future__ import annotations
@@ -51,7 +51,7 @@ class Pass:
 
     @property
     def first_static(self) -> int:
-        """The first argument that is no tensor: DTensor's cache tells calls apart by the rest."""
+        """The first argument that is no tensor: DTensor's cache distinguishes calls by the rest."""
         return len(self.operands) if self.result_size is None else self.result_size
 
 
@@ -65,15 +65,15 @@ registration_tried = False
 
 
 def register_where_loaded() -> None:
-    """Makes the operators known to DTensor once the program has loaded DTensor.
+    """Registers the operators with DTensor once the program has loaded DTensor.
 
-    The functions of this package call it. Its import takes longer than all of this package.
+    The functions of this package call it. Loading DTensor takes longer than all of this package.
     """
     global registration_tried
     if registration_tried or "torch.distributed.tensor" not in sys.modules:
         return
     registration_tried = True
-    with suppress(ImportError, AttributeError):  # as register() has it
+    with suppress(ImportError, AttributeError):  # those that register() documents
         register()
 
 
@@ -83,14 +83,14 @@ register_where_loaded._dynamo_marked_constant = True  # type: ignore[attr-define
 
 
 def register() -> None:
-    """Makes the operators known to DTensor.
+    """Registers the operators with DTensor.
 
-    The functions and modules of this package do so themselves. A program needs it only if it hands
+    The functions and modules of this package do so themselves. A program needs it only if it passes
     DTensors to ``torch.ops.convgrad_ext`` before it has called any of those.
 
     Raises:
-        ImportError, AttributeError: if this PyTorch has no DTensor, or another one than those of
-            2.10 to 2.13. Nothing is registered then, and DTensor refuses the operators: "Operator
+        ImportError, AttributeError: if this PyTorch has no DTensor, or not that of 2.10 to 2.13.
+            Nothing is registered then, and DTensor refuses the operators: "Operator
             convgrad_ext.conv2d.default does not have a sharding strategy registered."
 
     Example:
@@ -122,9 +122,9 @@ def strategies(call: Any) -> Any:
 
 
 def splittable_axes(groups: int, processes: int) -> tuple[str, ...]:
-    """The axes along which processes may share the work; "" stands for none.
+    """The axes along which processes may share the work; "" is for none.
 
-    A share of the filters that cuts through a group would need a share of the channels to match.
+    Part of a group's filters would need the channels of that whole group.
     """
     if groups == 1:
         return "", "N", "C_out", "C_in"
@@ -158,7 +158,7 @@ def run_on_parts(dispatcher: Any, op: Any, args: tuple[Any, ...], kwargs: dict[s
 
 
 def part_of_result(op: Any, wholes: tuple[Any, ...], parts: tuple[Any, ...], spec: Any) -> Tensor:
-    """What this process has to compute of a result of placements `spec`."""
+    """The part of the result that this process computes, for the placements `spec`."""
     known, arguments = PASSES[op], list(parts)
     operands, result_size = known.operands, known.result_size
     groups = arguments[known.groups] = groups_of_part(known, wholes, parts)
@@ -175,7 +175,7 @@ def part_of_result(op: Any, wholes: tuple[Any, ...], parts: tuple[Any, ...], spe
 
 
 def groups_of_part(arguments: Pass, wholes: tuple[Any, ...], parts: tuple[Any, ...]) -> int:
-    """Where there are groups, channels are split into whole groups or not at all."""
+    """With several groups, channels are split into whole groups or not at all."""
     groups: int = wholes[arguments.groups]
     image = arguments.operands["output" if "output" in arguments.operands else "input"]
     return groups if groups == 1 else groups * parts[image].shape[1] // wholes[image].shape[1]
@@ -191,7 +191,7 @@ def channels_of_part(result: str, parts: Mapping[str, Tensor], groups: int) -> t
 
 
 def dense_strides(size: tuple[int, ...], whole: tuple[int, ...]) -> list[int]:
-    """The strides of a part without gaps, its dimensions in the order that the whole's have."""
+    """The strides of a part without gaps, with the dimensions in the order of the whole."""
     strides, step = [0] * len(size), 1
     for dim in sorted(range(len(size)), key=lambda dim: (whole[dim], -dim)):  # innermost first
         strides[dim], step = step, step * max(size[dim], 1)
@@ -205,5 +205,5 @@ def adds_bias(spec: Any) -> bool:
 
 
 def has_nothing(whole: Any, part: Any) -> bool:
-    """Whether this process got nothing of an operand: 5 channels make 2, 2, 1 and 0 for four."""
+    """Whether this process has no element of an operand: 5 channels make 2, 2, 1 and 0 for four."""
     return part is not None and part.numel() == 0 and whole.numel() > 0

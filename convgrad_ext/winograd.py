@@ -1,6 +1,6 @@
 """Whether 3x3 kernels may be computed with fewer multiplications and less precisely.
 
-The environment variable ``CONVGRAD_WINOGRAD`` says what holds when the package is imported: ``1``
+The environment variable ``CONVGRAD_WINOGRAD`` sets the state when the package is imported: ``1``
 allows it, ``0`` does not. Another value raises a ValueError.
 """
 
@@ -10,20 +10,20 @@ from types import TracebackType
 
 from convgrad_ext import _C
 
-_C.winograd_allowed()  # reads the environment: a bad CONVGRAD_WINOGRAD is refused by the import
+_C.winograd_allowed()  # reads the environment: the import raises the error of a bad value
 
 
 class allow_winograd:  # noqa: N801  called as a function, like torch.set_grad_enabled
     """Allows or forbids Winograd's F(2x2, 3x3) for float32 and float64; it is forbidden at first.
 
-    It takes 16 multiplications where a 3x3 kernel of stride 1 has 36, under any dilation and in the
-    phases of ``grad_input`` that have three taps on each axis. Its error is relative to a window of
-    4x4 pixels times the whole kernel, where the error of the default loops is relative to the
-    products of the element itself: operands without a negative number may give a small negative
-    result, and an infinity reaches neighbours. docs/winograd.md lists these cases.
+    It takes 16 multiplications where a 3x3 kernel of stride 1 has 36, with any dilation and in the
+    phases of ``grad_input`` that have three taps on each axis. Its error is relative to a region of
+    4x4 pixels times the whole kernel. The error of the default loops is relative to the products of
+    the element itself. So operands without a negative number may give a small negative result, and
+    an infinity reaches neighbours. docs/winograd.md lists these cases.
 
-    It takes effect at once, for all threads, and holds until the next call. In a ``with`` statement
-    it holds until the end of the block. Whether a layer uses it depends on its input channels, its
+    It takes effect at once, for all threads, until the next call. In a ``with`` statement it ends
+    with the block. Whether a layer uses it depends on its input channels, its
     spatial sizes and its dtype, and not on the size of the batch or on the number of filters.
 
     Args:
@@ -61,7 +61,7 @@ class allow_winograd:  # noqa: N801  called as a function, like torch.set_grad_e
 
 
 def winograd_allowed() -> bool:
-    """Whether Winograd's loops may run, as :func:`allow_winograd` and the environment have it.
+    """Whether :func:`allow_winograd` or the environment allows Winograd's loops.
 
     Example:
         >>> import convgrad_ext

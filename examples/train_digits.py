@@ -1,15 +1,15 @@
 """Train a small network on handwritten digits, with `convgrad_ext.Conv2d` and with `nn.Conv2d`.
 
-`convgrad_ext.Conv2d` takes the arguments of `nn.Conv2d` and stands wherever that stood:
-`digits_network` is handed the one or the other and is otherwise an ordinary model. From the same
-seed both start at the same weights, and both see the same batches in the same order, so that every
-gradient of the one run can be held against the other's. They may differ by rounding alone.
+`convgrad_ext.Conv2d` takes the arguments of `nn.Conv2d` and can take its place everywhere:
+`digits_network` gets one of the two and is otherwise an ordinary model. From the same seed both
+start at the same weights, and both get the same batches in the same order. So every gradient of one
+run can be compared with that of the other. They may differ by rounding alone.
 
     python examples/train_digits.py --output build/demo
 
-prints both accuracies, the largest difference between the gradients and what
-`torch.autograd.gradcheck` says of each convolution, and draws the losses and the filters of the
-first layer. It ends with status 1 if any of that is not as it should be.
+prints both accuracies, the largest difference between the gradients and the result of
+`torch.autograd.gradcheck` for each convolution, and draws the losses and the filters of the first
+layer. It ends with status 1 if a result is not as it should be.
 """
 
 import argparse
@@ -35,8 +35,8 @@ from convgrad_ext import Conv2d, conv2d
 BATCH_SIZE = 64
 REQUIRED_ACCURACY = 0.97
 ROUNDING = torch.finfo(torch.float64).eps
-# Rounding grows a little with every step of the training, but stays far below this. A gradient that
-# is wrong is wrong in its first digits.
+# Rounding grows a little with every step of the training, but stays far below this. A wrong
+# gradient differs in its first digits.
 ALLOWED_DIFFERENCE = 1e-8
 
 Batch = tuple[Tensor, Tensor]
@@ -44,7 +44,7 @@ Batch = tuple[Tensor, Tensor]
 
 @dataclass
 class Run:
-    """What one training leaves behind."""
+    """The results of one training."""
 
     model: nn.Sequential
     seconds: float
@@ -54,19 +54,19 @@ class Run:
 
 @dataclass
 class Findings:
-    """What is asked of the two runs, `theirs` first."""
+    """The comparison of the two runs, `theirs` first."""
 
     accuracies: list[float]
     difference: float  # the largest between the gradients, as a part of the largest gradient
     gradchecks: dict[str, bool]
 
     def failures(self) -> list[str]:
-        asked = {
+        required = {
             f"accuracies of {REQUIRED_ACCURACY:.0%}": min(self.accuracies) >= REQUIRED_ACCURACY,
             f"a difference below {ALLOWED_DIFFERENCE}": self.difference < ALLOWED_DIFFERENCE,
             "gradcheck of every convolution": all(self.gradchecks.values()),
         }
-        return [what for what, reached in asked.items() if not reached]
+        return [name for name, reached in required.items() if not reached]
 
 
 def load(seed: int) -> tuple[Batch, Batch]:
@@ -85,7 +85,7 @@ def shuffled_batches(images: Tensor, digits: Tensor, epochs: int, seed: int) -> 
 
 
 def digits_network(Conv2d: type[nn.Conv2d], seed: int, width: int = 12) -> nn.Sequential:
-    """Classify images of 8x8. Each convolution asks something else of its loops."""
+    """Classify images of 8x8. Each convolution has another geometry."""
     torch.manual_seed(seed)
     return nn.Sequential(
         Conv2d(1, width, kernel_size=5, padding=2, bias=False),
@@ -133,12 +133,12 @@ def gradient_differences(theirs: Run, ours: Run) -> Tensor:
 def describe(layer: nn.Conv2d) -> str:
     K_h, K_w = layer.kernel_size
     options = {"stride": layer.stride[0], "dilation": layer.dilation[0], "groups": layer.groups}
-    told = [f"{name} {value}" for name, value in options.items() if value != 1]
-    return ", ".join([f"{K_h}x{K_w}", *told])
+    parts = [f"{name} {value}" for name, value in options.items() if value != 1]
+    return ", ".join([f"{K_h}x{K_w}", *parts])
 
 
 def passes_gradcheck(layer: nn.Conv2d) -> bool:
-    """Hold the gradients for input, weight and bias against finite differences of the output."""
+    """Compare the gradients for input, weight and bias with finite differences of the output."""
 
     def forward(input: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
         return conv2d(
@@ -195,7 +195,7 @@ def draw_losses(theirs: Run, ours: Run, path: Path) -> None:
 
 @torch.no_grad()
 def draw_filters(layer: nn.Conv2d, image: Tensor, path: Path) -> None:
-    """The filters, each with what it makes of the image: red above zero, blue below."""
+    """The filters, each with its response to the image: red above zero, blue below."""
     figure = Figure(figsize=(11, 2.3), layout="constrained")
     above, below = figure.subplots(2, 1 + layer.out_channels)
     for axes in (*above, *below):

@@ -1,12 +1,12 @@
 """Train on handwritten digits in several processes, each with a share of every batch.
 
 `DistributedDataParallel` averages the gradients of the processes at every step. So the weights stay
-those of one process that sees whole batches, but for rounding.
+those of one process that gets whole batches, up to rounding.
 
     torchrun --nproc-per-node 2 examples/train_digits_ddp.py
 
 trains both ways, prints both accuracies and the largest difference between the gradients, and ends
-with status 1 if any of that is not as it should be.
+with status 1 if a result is not as it should be.
 """
 
 import argparse
@@ -29,7 +29,7 @@ from convgrad_ext import Conv2d
 
 @dataclass
 class Run:
-    """What one training leaves behind."""
+    """The results of one training."""
 
     accuracy: float  # on unseen digits
     gradients: Tensor  # (steps, parameters)
@@ -38,8 +38,8 @@ class Run:
 def digits_network(seed: int, width: int = 16) -> nn.Sequential:
     """Classify images of 8x8.
 
-    Its norms see one image at a time. Those of `nn.BatchNorm2d` would be of a process's own images,
-    and the processes together would not train as one does.
+    Its norms are over one image at a time. Those of `nn.BatchNorm2d` would be over the images of
+    one process, and the processes together would not train as one does.
     """
     torch.manual_seed(seed)
     return nn.Sequential(
@@ -65,7 +65,7 @@ def train(model: nn.Module, batches: list[Batch], rank: int, processes: int) -> 
     for images, digits in batches:
         share = slice(rank, None, processes)
         loss = F.cross_entropy(model(images[share]), digits[share], reduction="sum")
-        # The mean of the processes is to be the mean of the batch, whose shares may differ by one.
+        # The mean over the processes has to be that of the batch, whose shares may differ by one.
         loss = loss * processes / len(images)
         optimizer.zero_grad()
         loss.backward()
@@ -91,8 +91,8 @@ def compare(epochs: int, seed: int) -> tuple[Run, Run]:
 
 def report(alone: Run, together: Run, difference: float) -> Table:
     table = Table("", "one process", f"{dist.get_world_size()} processes", title="float64")
-    told = (f"{run.accuracy:.2%}" for run in (alone, together))
-    table.add_row("accuracy on unseen digits", *told)
+    accuracies = (f"{run.accuracy:.2%}" for run in (alone, together))
+    table.add_row("accuracy on unseen digits", *accuracies)
     table.add_row("largest difference of gradients", "", f"{difference:.1e}")
     return table
 
@@ -116,12 +116,12 @@ def main() -> int:
         alone, together = compare(arguments.epochs, arguments.seed)
         difference = (alone.gradients - together.gradients).abs().max().item()
         difference /= alone.gradients.abs().max().item()
-        asked = {
+        required = {
             f"accuracies of {arguments.accuracy:.0%}": together.accuracy >= arguments.accuracy,
             "the accuracy of one process": together.accuracy == alone.accuracy,
             f"a difference below {ALLOWED_DIFFERENCE}": difference < ALLOWED_DIFFERENCE,
         }
-        failures = [what for what, reached in asked.items() if not reached]
+        failures = [name for name, reached in required.items() if not reached]
         if dist.get_rank() == 0:
             console = Console()
             console.print(report(alone, together, difference))
