@@ -113,7 +113,7 @@ BAD_CALLS = [
     bad("bias_of_integers", "a dtype of its own", bias=(6,), bias_dtype=torch.int64),
     bad(
         "bias_double_and_short",
-        "of two faults, the dtype is told",
+        "of two faults, the error names the dtype",
         bias=(5,),
         bias_dtype=torch.float64,
     ),
@@ -124,7 +124,7 @@ BAD_CALLS = [
     bad("padding_of_none", "two axes", padding=()),
     bad("dilation_of_three", "two axes", dilation=(1, 1, 1)),
     bad("dilation_of_none", "two axes", dilation=[]),
-    bad("padding_unknown", "a name that scipy would know", padding="full"),
+    bad("padding_unknown", "a name of scipy's", padding="full"),
     bad("padding_in_capitals", "names are exact", padding="SAME"),
     bad("padding_without_name", "names are not empty", padding=""),
     bad("same_dilation_zero", "'same' divides by nothing of it", padding="same", dilation=0),
@@ -142,7 +142,7 @@ BAD_CALLS = [
         weight=(6, 4, 1, 1),
         padding=1,
     ),
-    bad("height_zero_under_kernel", "the kernel is told first", input=(2, 4, 0, 5)),
+    bad("height_zero_under_kernel", "the error names the kernel first", input=(2, 4, 0, 5)),
     bad(
         "channels_zero_and_bias_short",
         "bias fits no channels",
@@ -185,4 +185,4 @@ WRONG_TYPES = [
 ]
 
 
-WINDOW = ((1, 1), (0, 0, 0, 0), (1, 1), 1)
+PARAMS = ((1, 1), (0, 0, 0, 0), (1, 1), 1)

@@ -1,4 +1,4 @@
-"""What every test starts from."""
+"""Fixtures that every test uses."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from hypothesis import settings
 import convgrad_ext
 
 # The tests' tensors are tiny: a second thread would only wait for the first, or for a processor
-# that is busy. What threads might change has tests of its own.
+# that is busy. The results of several threads have tests of their own.
 torch.set_num_threads(1)
 
 settings.register_profile("convgrad", deadline=None, derandomize=True, print_blob=True)
@@ -20,14 +20,14 @@ settings.load_profile("convgrad")
 
 @pytest.fixture(params=convgrad_ext.available_kernels())
 def kernel(request: pytest.FixtureRequest) -> Iterator[str]:
-    """Each kernel of this processor in turn."""
+    """Each kernel of this processor, one after the other."""
     with convgrad_ext.use_kernel(request.param):
         yield request.param
 
 
 @pytest.fixture
 def poisoned() -> Iterator[None]:
-    """Fresh memory is NaN, or the largest integer: what a pass leaves unwritten shows."""
+    """New memory is NaN, or the largest integer: an element that a pass does not write is seen."""
     before = torch.utils.deterministic.fill_uninitialized_memory
     torch.utils.deterministic.fill_uninitialized_memory = True
     torch.use_deterministic_algorithms(True)

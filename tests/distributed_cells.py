@@ -1,4 +1,4 @@
-"""What each process of test_distributed.py runs: distributed_cells.py RANK FOLDER MESH [CELL ...].
+"""Each process of test_distributed.py runs it: distributed_cells.py RANK FOLDER MESH [CELL ...].
 
 A cell is a check that all processes make together. A warning is an error.
 """
@@ -22,7 +22,7 @@ CELLS = {**sharded_cells.CELLS, **training_cells.CELLS}
 
 
 def run(rank: int, world: int, folder: Path, shape: tuple[int, ...], names: list[str]) -> None:
-    """Leaves beside the store what became of each cell: nothing, or the error."""
+    """Writes the result of each cell beside the store: nothing, or the error."""
     torch.set_num_threads(1)
     warnings.simplefilter("error")
     torch.set_warn_always(True)  # in every cell, not in the first

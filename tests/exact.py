@@ -1,6 +1,6 @@
 """The three passes by the definition: one Python loop over the meetings of DESIGN's relation.
 
-Every pass sums over the same meetings, so one loop serves them all. It runs on numpy arrays of any
+Every pass sums over the same meetings, so they share one loop. It runs on numpy arrays of any
 type: int64 for whole numbers, float64 for the products of float32, which it holds exactly, and long
 double for those of float64. Padding is nowhere: a tap outside of the image meets nothing.
 """

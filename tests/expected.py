@@ -1,4 +1,4 @@
-"""What the passes should give, from PyTorch's own convolution."""
+"""The right results of the passes, from PyTorch's own convolution."""
 
 from __future__ import annotations
 

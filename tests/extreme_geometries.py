@@ -1,4 +1,4 @@
-"""Random convolutions of extreme geometry, and their right answers by Python's own integers.
+"""Random convolutions of extreme geometry, and their right results from Python's own integers.
 
 Extents, strides, dilations and paddings reach 2^63 - 1. An image of 2^60 rows is an expanded view
 of a single row, which takes no memory. Each call must return the right sums, or raise one clear
@@ -6,8 +6,8 @@ sentence where the geometry has no output or its result has no room in memory.
 
     python tests/extreme_geometries.py --first 0 --count 200
 
-The same numbers always make the same convolutions. Each line names one before it runs, so that the
-last line is the one that did not return.
+The same options always give the same convolutions. Each line names one before it runs, so that the
+last line names the one that did not return.
 """
 
 from __future__ import annotations
@@ -28,14 +28,14 @@ import convgrad_ext
 
 LARGEST = 2**63 - 1
 BEYOND = 2**60  # from here on a call may be refused: sums of a few such numbers leave 64 bits
-MOST_ELEMENTS = 1 << 14  # that a result may have, and an operand that is no expanded view
-NO_ROOM = 1 << 50  # elements that no machine has
-MOST_OUTPUTS = 40  # along an axis of a gradient's operand, each of which is visited
+MOST_ELEMENTS = 1 << 14  # of a result, and of an operand that is no expanded view
+NO_ROOM = 1 << 50  # elements that do not fit into any machine
+MOST_OUTPUTS = 40  # along an axis of a gradient's operand, all of which are visited
 UNCLEAR = re.compile(r"INTERNAL|[Ii]nternal|an issue|negative dimension|std::|vector|-\d")
 
 
 def room(size: Sequence[int]) -> int:
-    """The product of the extents of which strides are made: an extent of 0 counts as 1."""
+    """The product of the extents that give the strides: an extent of 0 counts as 1."""
     return prod(max(1, extent) for extent in size)
 
 
@@ -107,15 +107,15 @@ class Geometry:
 
     @property
     def is_defined(self) -> bool:
-        """Whether this is a convolution at all."""
+        """Whether this is a valid convolution."""
         empty_image = self.h.I == 0 or self.w.I == 0
         return min(self.h.O, self.w.O) >= 1 and not (empty_image and self.N > 0 and self.C_in > 0)
 
     @property
     def is_affordable(self) -> bool:
-        """Whether it is quickly computed, or refused at once."""
+        """Whether it takes little time: it is small, or raises an error at once."""
         if max(map(room, self.sizes[1:])) > LARGEST:
-            return False  # PyTorch has no such tensors
+            return False  # PyTorch does not have such tensors
         if not self.is_defined:
             return True
         if prod(self.sizes[0]) >= NO_ROOM:
@@ -140,7 +140,7 @@ def ordinary_axis(random: Random) -> Axis:
 
 
 def far_axis(random: Random) -> Axis:
-    """Taps, outputs or borders lie far apart, and yet there are few outputs."""
+    """Taps, outputs or borders are far apart, but there are few outputs."""
     K = random.choice((1, 2, 3, 3, 4))
     dilation = random.choice((1, 2, magnitude(random)))
     stride = random.choice((1, 1, 3, magnitude(random)))
@@ -156,7 +156,7 @@ def clamped(*numbers: int) -> tuple[int, ...]:
 
 
 def any_axis(random: Random) -> Axis:
-    """No thought of what fits."""
+    """Extents of any size, whether they fit or not."""
     extent, stride, lo, hi, dilation = (
         random.choice((0, 1, 3, magnitude(random))) for _ in range(5)
     )
@@ -191,7 +191,7 @@ def geometry(number: int) -> Geometry:
 
 
 def operand(size: tuple[int, ...], g: Geometry, seed: int) -> Tensor:
-    """Whole numbers; along an extent that is too large for memory they are all the same."""
+    """Whole numbers; they are all equal along an extent that is too large for memory."""
     expanded = list(size)
     while room(expanded) > MOST_ELEMENTS:
         expanded[expanded.index(max(expanded))] = 1
@@ -200,7 +200,7 @@ def operand(size: tuple[int, ...], g: Geometry, seed: int) -> Tensor:
     if g.layout == "channels_last":
         numbers = numbers.contiguous(memory_format=torch.channels_last)
     numbers = numbers.expand(size)
-    if g.layout == "absurd strides":  # where a single index makes them meaningless
+    if g.layout == "absurd strides":  # where there is one index, they have no meaning
         strides = [2**60 + 1 if n == 1 else s for n, s in zip(size, numbers.stride(), strict=True)]
         numbers = numbers.as_strided(size, strides)
     return numbers
@@ -249,7 +249,7 @@ def pixels(g: Geometry, images: Tensor, rows: list[int], columns: list[int]) -> 
 
 
 def fault(g: Geometry, kernel: str) -> str | None:
-    """What is wrong about a call, in one sentence."""
+    """The error of a call, in one sentence."""
     first, second = operand(g.sizes[1], g, 0), operand(g.sizes[2], g, 1)
     try:
         with convgrad_ext.use_kernel(kernel), convgrad_ext.allow_winograd(g.winograd):

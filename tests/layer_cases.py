@@ -28,7 +28,7 @@ def case(
     return Case(name, reason, channels=channels, image=image, **{"kernel": (3, 3), "N": 1, **more})
 
 
-# Winograd would take these, on one instruction set or another, in one pass or in all.
+# Winograd's loops compute these if allowed, on some instruction set, in one pass or in all.
 TAKEN_BY_WINOGRAD = (
     case("3x3", "the common layer", (48, 48), (20, 20), padding=1),
     case("small", "from here on", (20, 20), (12, 12)),
@@ -58,7 +58,7 @@ LAYERS = TAKEN_BY_WINOGRAD + OTHERS
 
 DTYPES = pytest.mark.parametrize("dtype", [torch.float32, torch.float64], ids=str)
 LAYOUTS = (torch.contiguous_format, torch.channels_last)
-# A module's mark comes last and so varies fastest: exact sums are made once for all kernels.
+# A module's mark comes last and so varies fastest: exact sums are computed once for all kernels.
 EVERY_KERNEL = [
     pytest.mark.parametrize("kernel", available_kernels(), indirect=True),
     pytest.mark.usefixtures("kernel"),
@@ -71,7 +71,7 @@ def named(name: str) -> Case:
 
 
 def results(convolve: Pass, case: Case, a: Tensor, b: Tensor) -> Iterator[Tensor]:
-    """Ours, of both layouts."""
+    """Our kernels, in both layouts."""
     for layout in LAYOUTS:
         yield convolve.ours(
             case, a.contiguous(memory_format=layout), b.contiguous(memory_format=layout)
@@ -95,9 +95,9 @@ def by_element(size: Sequence[int], generator: Generator) -> Tensor:
 
 
 def by_pixel(size: Sequence[int], generator: Generator) -> Tensor:
-    """The same, but of one magnitude in all channels of a pixel or tap; and some are zero.
+    """The same, but of one magnitude in all channels of a pixel or tap, and some are zero.
 
-    Sums over channels do not even out the magnitudes then: next to each other are results that
+    Then sums over channels do not even out the magnitudes: neighbouring results
     differ by the whole range.
     """
     magnitude = 10 ** uniform(-6, 6, (1, 1, *size[2:]), generator)
@@ -123,16 +123,16 @@ def near_overflow(convolve: Pass, case: Case, dtype: torch.dtype) -> tuple[Tenso
 
 
 def generators(convolve: Pass, case: Case) -> list[tuple[Sequence[int], Generator]]:
-    """The sizes of the operands, each with a source of randomness of its own."""
+    """The sizes of the operands, each with a random generator of its own."""
     return [(s, Generator().manual_seed(i)) for i, s in enumerate(convolve.sizes(case))]
 
 
 def whole_numbers(
     convolve: Pass, case: Case, dtype: torch.dtype, least: float
 ) -> tuple[Tensor, Tensor]:
-    """So large that the magnitudes of a sum just stay below 2^24, or below 2^53 in float64.
+    """The magnitudes of a sum are just below 2^24, or below 2^53 in float64.
 
-    Then no partial sum rounds, in whatever order, and a single bit that is lost shows. `least` is
+    Then no partial sum rounds, in any order, and one lost bit is seen. `least` is
     the smallest number in terms of the largest.
     """
     digits = 1 - math.log2(torch.finfo(dtype).eps)
@@ -148,12 +148,12 @@ def whole_numbers(
 
 
 def counts(convolve: Pass, case: Case) -> Array:
-    """How many products each element is the sum of."""
+    """The number of products of each element's sum."""
     return convolve.exact(case, *(np.ones(tuple(s), np.int64) for s in convolve.sizes(case)))
 
 
 def exact_sums(convolve: Pass, case: Case, a: Tensor, b: Tensor) -> tuple[Array, Array]:
-    """The sums, and how much each may be off."""
+    """The sums, and the error that each may have."""
     magnitudes = convolve.exact(case, abs(wide(a)), abs(wide(b)))
     bound = own_products_bound(counts(convolve, case), a.dtype) * magnitudes
     return convolve.exact(case, wide(a), wide(b)), bound
@@ -170,6 +170,6 @@ DRAWS: dict[str, Callable[[Pass, Case, torch.dtype], tuple[Tensor, Tensor]]] = {
 def drawn(
     draw: str, convolve: Pass, case: Case, dtype: torch.dtype
 ) -> tuple[tuple[Tensor, Tensor], tuple[Array, Array]]:
-    """The operands and the exact sums, made once for all kernels, which take turns."""
+    """The operands and the exact sums, computed once for all kernels."""
     operands = DRAWS[draw](convolve, case, dtype)
     return operands, exact_sums(convolve, case, *operands)

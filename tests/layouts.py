@@ -22,12 +22,12 @@ def random(*size: int, seed: int = 0) -> Tensor:
 
 
 def permuted(order: Size) -> Layout:
-    """The same values; the dimensions lie in memory in this order, the outermost first."""
+    """The same values; the dimensions are stored in this order, the outermost first."""
     inverse = [order.index(d) for d in range(4)]
     return lambda t: t.permute(order).contiguous().permute(inverse)
 
 
-# Side by side in memory, in whatever order
+# Without gaps in memory, in any order
 DENSE: dict[str, Layout] = {
     "contiguous": Tensor.contiguous,
     "channels_last": lambda t: t.contiguous(memory_format=LAST),
@@ -66,7 +66,7 @@ def leaves_of(shape: str, input_layout: Layout, weight_layout: Layout) -> tuple[
 
 
 def gradients(conv: Callable[..., Tensor], input: Tensor, weight: Tensor, **params: Any) -> Any:
-    """Of input and weight, as the backward makes them: AccumulateGrad does not see them."""
+    """Of input and weight, as the backward returns them, without AccumulateGrad."""
     output = conv(input, weight, **params)
     return torch.autograd.grad(output, (input, weight), random(*output.shape, seed=2))
 
@@ -77,4 +77,4 @@ def assert_gradients_are_torchs(actual: Any, input: Tensor, weight: Tensor, **pa
         assert_sums_equal(ours, theirs, torch.full_like(theirs, 1000), reduction=500)
 
 
-WINDOW = ((1, 1), (0, 0, 0, 0), (1, 1), 1)
+PARAMS = ((1, 1), (0, 0, 0, 0), (1, 1), 1)

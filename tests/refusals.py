@@ -1,4 +1,4 @@
-"""What a call is refused with."""
+"""The error of a call."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import pytest
 
 
 def error_of(function: Callable[..., Any], *args: Any, **kwargs: Any) -> tuple[type, str]:
-    """Type and message of what the call raises, to be compared with those of another call."""
+    """Type and message of the error that the call raises, to compare with those of another call."""
     try:
         function(*args, **kwargs)
     except Exception as error:

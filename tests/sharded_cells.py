@@ -104,7 +104,7 @@ def check_orders(case: Case, mesh: DeviceMesh, *placed: Placement) -> None:
 
 
 def check_row(row: str, mesh: DeviceMesh) -> None:
-    """A row of the table: no process asks another for anything, and the result is as it says."""
+    """A row of the table: there is no communication, and the result has its placement."""
     *placed, expected = ROWS[row]
     for case in (UNEVEN, GROUPED):
         if (case.groups > 1) == (row in ("filters", "channels")):
@@ -125,7 +125,7 @@ def check_cases(row: str, mesh: DeviceMesh) -> None:
 
 
 def placed_anyhow(mesh: DeviceMesh) -> None:
-    """Any placement has the right values, be it spatial, of sums or without a row."""
+    """Any placement has the right values: spatial ones, sums, and those without a row."""
     for case, input, weight in product((UNEVEN, GROUPED), ANYHOW, ANYHOW):
         check_orders(case, mesh, input, weight, WHOLE)
     for bias in (WHOLE, Shard(0), SUMMED):
@@ -134,7 +134,7 @@ def placed_anyhow(mesh: DeviceMesh) -> None:
 
 
 def gradients_placed_anyhow(mesh: DeviceMesh) -> None:
-    """The two other operators by themselves, whatever the placement of the gradient."""
+    """The two other operators by themselves, with any placement of the gradient."""
     for case in (UNEVEN, GROUPED):
         input, weight, _ = (t.requires_grad_() for t in operands(case))
         output = case.torch_conv2d(input, weight)
@@ -190,7 +190,7 @@ def sizes_are_told_apart(mesh: DeviceMesh) -> None:
 
 
 def integers_get_their_bias_once(mesh: DeviceMesh) -> None:
-    """Outputs that are summed: DTensor would make halves of the bias, which integers have not."""
+    """Outputs that are summed: DTensor would halve the bias, and integers have no halves."""
     tensors = operands(UNEVEN)
     *placed, expected = ROWS["channels"]
     shards = [
@@ -227,7 +227,7 @@ def filters_then_channels(mesh: DeviceMesh) -> None:
 
 
 def layers(mesh: DeviceMesh) -> None:
-    """Conv2d with parts of its parameters, on one image, whatever its padding is made of."""
+    """Conv2d with parts of its parameters, on one image, in every padding mode."""
     image, weight, bias = whole_numbers(3, 6, 6), whole_numbers(5, 3, 3, 3), whole_numbers(5)
     for mode in ("zeros", "circular"):
         ours = convgrad_ext.Conv2d(3, 5, 3, padding=1, padding_mode=mode)
@@ -273,7 +273,7 @@ def assert_refused(message: str, *tensors: Tensor) -> None:
 
 
 def part_of_the_processes(mesh: DeviceMesh) -> None:
-    """A mesh of the first process alone: the others go by with nothing."""
+    """A mesh of the first process alone: the others compute nothing."""
     first = DeviceMesh("cpu", torch.zeros(1, dtype=torch.long))
     input, weight, bias = operands(UNEVEN)
     output = convgrad_ext.conv2d(

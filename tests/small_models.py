@@ -15,7 +15,7 @@ class Plain(nn.Conv2d):
 
 
 class Model(nn.Module):
-    """Convolutions at every depth, one of them twice, beside layers that are none."""
+    """Convolutions at every depth, one of them twice, beside other layers."""
 
     def __init__(self) -> None:
         super().__init__()

@@ -1,4 +1,4 @@
-"""Which convolution ran: two implementations that agree are told apart by their operators."""
+"""Which convolution ran: two implementations that agree differ in their operators."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def convolutions(call: Callable[[], Any]) -> list[str]:
 
 
 class Graphs:
-    """A backend of torch.compile that runs graphs as they are and keeps what they call."""
+    """A backend of torch.compile that runs graphs unchanged and keeps the names of their calls."""
 
     def __init__(self) -> None:
         self.called: list[list[Any]] = []

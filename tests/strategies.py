@@ -49,7 +49,7 @@ def cases(draw: st.DrawFn) -> Case:
 
 @st.composite
 def layers(draw: st.DrawFn) -> Case:
-    """A layer of some channels over a map of some pixels: large enough for every path to be taken.
+    """A layer with enough channels and pixels for every path.
 
     Most kernels have three taps along both axes, or three in a phase of the stride.
     """

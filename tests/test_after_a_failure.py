@@ -63,7 +63,7 @@ def test_a_failed_gradient_changes_nothing() -> None:
 
 
 def test_a_failed_call_may_be_repeated_right() -> None:
-    """The same thread, the same tensors, one argument mended."""
+    """The same thread, the same tensors, one argument corrected."""
     input, weight = torch.ones(INPUT), torch.ones(WEIGHT)
     error_of(convgrad_ext.conv2d, input, weight, stride=0)
     assert torch.equal(convgrad_ext.conv2d(input, weight, stride=1), torch.full(OUTPUT, 36.0))

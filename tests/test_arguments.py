@@ -28,7 +28,7 @@ import convgrad_ext
 
 
 def defaults(function: Callable[..., Any]) -> dict[str, Any]:
-    """Names and defaults, in order; inspect's `empty` for what must be given."""
+    """Names and defaults, in order; inspect's `empty` for an argument without a default."""
     return {name: p.default for name, p in inspect.signature(function).parameters.items()}
 
 
@@ -212,7 +212,7 @@ def test_empty_inputs(input_size: tuple, weight_size: tuple, params: dict, bias:
 
 @pytest.mark.usefixtures("kernel", "poisoned")
 def test_empty_inputs_by_hand() -> None:
-    """A weight that met no image has the gradient zero, and it is written."""
+    """A weight without an image has the gradient zero, and it is written."""
     output, grad_input, grad_weight, grad_bias = with_gradients(
         convgrad_ext.conv2d, random(0, 4, 5, 5), random(6, 4, 3, 3), random(6)
     )
@@ -225,14 +225,14 @@ def test_empty_inputs_by_hand() -> None:
 @pytest.mark.parametrize("exponent", [3, 12, 20, 40, 62])
 @pytest.mark.parametrize("padding", [0, 2])
 def test_stride_beyond_the_image(exponent: int, padding: int) -> None:
-    """One output. A larger stride asks for nothing more, neither of memory nor of int64."""
+    """One output. A larger stride takes no more memory, and fits into int64."""
     assert_same_convolution(*operands(), stride=2**exponent, padding=padding)
 
 
 @pytest.mark.usefixtures("kernel")
 @pytest.mark.parametrize("exponent", [3, 12, 20, 40])
 def test_dilation_beyond_the_image(exponent: int) -> None:
-    """With as much padding the middle tap alone meets pixels: a kernel of one tap."""
+    """With equal padding only the middle tap meets pixels: a kernel of one tap."""
     input, weight, far = random(2, 4, 5, 5), random(6, 4, 3, 3), 2**exponent
     ours = convgrad_ext.conv2d(input, weight, padding=far, dilation=far)
     assert_close(ours, F.conv2d(input, weight[:, :, 1:2, 1:2]))

@@ -1,4 +1,4 @@
-"""The derivatives: against finite differences, of any order, and what a graph keeps alive."""
+"""The derivatives: against finite differences, of any order, and the memory that a graph keeps."""
 
 from __future__ import annotations
 
@@ -65,7 +65,7 @@ def test_gradgradcheck(case: Case, wanted: tuple[str, ...]) -> None:
 
 @pytest.mark.parametrize("case", CASES[:2] + CASES[8:9] + CASES[16:19], ids=str)
 def test_gradgradcheck_element_by_element(case: Case) -> None:
-    """The fast mode above checks random projections; here every entry of the second derivatives."""
+    """The fast mode above checks random projections, this every entry of the second derivatives."""
     function, leaves = conv_of(case, ALL_NAMES)
     assert gradgradcheck(function, leaves, check_fwd_over_rev=True)
 
@@ -148,7 +148,7 @@ def test_a_graph_saves_what_its_gradients_need(
 
 
 def test_frozen_weight_frees_the_input() -> None:
-    """What forward mode might have needed is let go with the forward's return."""
+    """Tensors that only forward mode needs are released when the forward returns."""
     input = torch.randn(1, 2, 5, 5).mul(1)
     alive = weakref.ref(input)
     weight, bias = torch.randn(3, 2, 3, 3), torch.zeros(3, requires_grad=True)
@@ -172,7 +172,7 @@ class DropGradient(torch.autograd.Function):
 
 
 def test_undefined_gradients_stay_undefined() -> None:
-    """An output that nothing depends on sends back nothing, not zeros that cost a pass."""
+    """An output that nothing depends on has no gradient, rather than zeros that cost a pass."""
     input = torch.randn(1, 2, 5, 5, requires_grad=True)
     weight = torch.randn(3, 2, 3, 3, requires_grad=True)
     output = convgrad_ext.conv2d(input, weight)
@@ -190,7 +190,7 @@ def test_no_graph_without_a_wanted_gradient() -> None:
         assert convgrad_ext.conv2d(input, weight).is_inference()
 
 
-# Entering autograd: csrc/autograd_entry.cpp passes the Python rules by where nothing is recorded.
+# Entering autograd: csrc/autograd_entry.cpp skips the Python rules where nothing is recorded.
 
 PARAMS = ((1, 1), (0, 0, 0, 0), (1, 1), 1)
 INPUT_SIZE, WEIGHT_SIZE, OUTPUT_SIZE = (1, 2, 5, 5), (3, 2, 3, 3), (1, 3, 3, 3)
@@ -249,7 +249,7 @@ def test_rule_is_passed_by_without_a_wanted_gradient(name: str, entered: list[st
 
 
 def test_rule_is_passed_by_after_a_transform(entered: list[str]) -> None:
-    """torch.func leaves a state behind in the thread, which means no transform."""
+    """torch.func leaves a state in the thread after a transform, which is no transform."""
     function, first, second = operator("conv2d")
     torch.func.grad(lambda x: function(x, second).sum())(first)
     entered.clear()

@@ -66,7 +66,7 @@ def test_grad_weight_with_stride_2() -> None:
 
 @pytest.mark.usefixtures("kernel")
 def test_grad_input_with_stride_2() -> None:
-    """The 2x2 patches do not overlap: each is the kernel times its own dO."""
+    """The 2x2 patches do not overlap: each is the kernel times its dO."""
     grad_input, _ = gradients(tensor(IMAGE), tensor(KERNEL), [[1.0, 2], [3, 4]], stride=2)
     expected = [[1.0, -1, 2, -2], [2, 3, 4, 6], [3, -3, 4, -4], [6, 9, 8, 12]]
     assert torch.equal(grad_input, torch.tensor(expected, dtype=torch.float64))

@@ -1,4 +1,4 @@
-"""python -m convgrad_ext: what it prints and how it exits."""
+"""python -m convgrad_ext: its output and its exit codes."""
 
 from __future__ import annotations
 
@@ -46,39 +46,39 @@ def ignores_stride(input: Tensor, weight: Tensor, bias: Tensor, **params: Any) -
 
 def test_info_names_versions_and_kernels(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["info"]) == 0
-    told = capsys.readouterr().out
-    assert torch.__version__ in told
-    assert convgrad_ext.__version__ in told
-    assert all(name in told for name in convgrad_ext.available_kernels())
+    printed = capsys.readouterr().out
+    assert torch.__version__ in printed
+    assert convgrad_ext.__version__ in printed
+    assert all(name in printed for name in convgrad_ext.available_kernels())
 
 
 def test_check_of_our_own(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["check"]) == 0
-    told = capsys.readouterr().out
-    assert "3 cases, 12 checks, 0 failed" in told
-    assert "fails" not in told
+    printed = capsys.readouterr().out
+    assert "3 cases, 12 checks, 0 failed" in printed
+    assert "fails" not in printed
 
 
 def test_check_of_torch_leaves_out_what_torch_has_not(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["check", "--impl", "torch.nn.functional:conv2d"]) == 0
-    told = capsys.readouterr().out
-    assert "2 cases, 8 checks, 0 failed" in told
-    assert "torch.nn.functional:conv2d" in told
+    printed = capsys.readouterr().out
+    assert "2 cases, 8 checks, 0 failed" in printed
+    assert "torch.nn.functional:conv2d" in printed
 
 
 def test_check_finds_a_wrong_value(capsys: pytest.CaptureFixture[str]) -> None:
     """Wrong where the stride is 2, right elsewhere; as a derivative of itself it is consistent."""
     assert main(["check", "--impl", "test_command_line:ignores_stride"]) == 1
-    told = capsys.readouterr().out
-    assert "strided, value: AssertionError" in told
-    assert "2 cases, 8 checks, 1 failed" in told
+    printed = capsys.readouterr().out
+    assert "strided, value: AssertionError" in printed
+    assert "2 cases, 8 checks, 1 failed" in printed
 
 
 def test_check_finds_missing_derivatives(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["check", "--impl", "test_command_line:without_forward_mode"]) == 1
-    told = capsys.readouterr().out
-    assert "plain, forward mode: " in told
-    assert "plain, value" not in told
+    printed = capsys.readouterr().out
+    assert "plain, forward mode: " in printed
+    assert "plain, value" not in printed
 
 
 @pytest.mark.parametrize(

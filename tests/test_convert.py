@@ -16,7 +16,7 @@ from torch import nn
 import convgrad_ext
 from convgrad_ext import convert, revert
 
-# What is converted
+# Layers that are converted
 
 
 def test_every_convolution_is_converted_wherever_it_is() -> None:
@@ -72,7 +72,7 @@ def test_converting_twice_is_converting_once() -> None:
     assert [(id(layer), type(layer)) for layer in convert(module).modules()] == before
 
 
-# What stays
+# Properties that stay
 
 
 @pytest.mark.parametrize(
@@ -102,7 +102,7 @@ def test_a_model_computes_the_same(training: bool) -> None:
 
 
 def test_conversion_runs_on_our_loops(monkeypatch: pytest.MonkeyPatch) -> None:
-    """What the comparisons above would miss: that nothing was converted."""
+    """The comparisons above would also pass if nothing was converted."""
     called = []
     ours = convgrad_ext.conv2d
     monkeypatch.setattr("convgrad_ext.modules.conv2d", lambda *a: called.append(1) or ours(*a))
@@ -183,7 +183,7 @@ def test_state_goes_both_ways() -> None:
 
 
 def test_an_optimizer_built_before_goes_on() -> None:
-    """Its momentum belongs to the parameters, which stay."""
+    """Its momentum belongs to the parameters, which stay the same."""
 
     def trained(change: Callable[[nn.Module], nn.Module]) -> nn.Module:
         module = model()

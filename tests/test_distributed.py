@@ -1,4 +1,4 @@
-"""Several processes, of which each holds a part of the tensors or of the batch.
+"""Several processes, each with a part of the tensors or of the batch.
 
 Starting processes takes seconds, so that a few of them run all the cells of distributed_cells.py.
 """
@@ -34,7 +34,7 @@ def environment() -> dict[str, str]:
 
 
 def outcomes(folder: Path, shape: str, *names: str) -> dict[str, list[str]]:
-    """What each process says of each cell; a process that dies or hangs says nothing."""
+    """The report of each process about each cell; a process that dies or hangs reports nothing."""
     processes = math.prod(map(int, shape.split("x")))
     logs = [(folder / f"{rank}.log").open("w") for rank in range(processes)]
     script = str(HERE / "distributed_cells.py")
@@ -48,7 +48,7 @@ def outcomes(folder: Path, shape: str, *names: str) -> dict[str, list[str]]:
         for rank, log in enumerate(logs)
     ]
     try:
-        with suppress(subprocess.TimeoutExpired):  # the cells that are missing tell
+        with suppress(subprocess.TimeoutExpired):  # the missing cells show it
             for process in running:
                 process.wait(SECONDS)
     finally:
@@ -81,7 +81,7 @@ def test_two_processes(name: str, two_processes: dict[str, list[str]]) -> None:
 @pytest.mark.slow  # twice as many processes as the machine may have processors
 @pytest.mark.parametrize("shape", ["4", "2x2"])
 def test_four_processes(shape: str, tmp_path: Path) -> None:
-    """Some get nothing (5 channels make 2, 2, 1 and 0), or tensors are split along two axes."""
+    """Some have no element (5 channels make 2, 2, 1 and 0), or tensors are split along two axes."""
     names = ["placed_anyhow", "gradients_placed_anyhow", *(n for n in CELLS if n[:6] == "cases_")]
     found = outcomes(tmp_path, shape, *names)
     failed = [said for name in names for said in found[name] if said]
@@ -89,7 +89,7 @@ def test_four_processes(shape: str, tmp_path: Path) -> None:
 
 
 def test_each_row_is_in_the_table() -> None:
-    """The cells' table, in numbers, and the one that the strategies are made of say the same."""
+    """The cells' table, in numbers, is equal to the table of the strategies."""
     axes = {"whole": "", "images": "N", "filters": "C_out", "channels": "C_in", "groups": "groups"}
     assert ROWS.keys() == axes.keys()
     for row, axis in axes.items():
@@ -99,7 +99,7 @@ def test_each_row_is_in_the_table() -> None:
 
 
 def test_import_leaves_dtensor_alone() -> None:
-    """To import DTensor takes longer than all of this package, which few programs need it for."""
+    """Importing DTensor takes longer than all of this package, and few programs need it."""
     program = (
         "import sys, torch, convgrad_ext\n"
         "convgrad_ext.Conv2d(1, 1, 1)(torch.zeros(1, 1, 1, 1))\n"
@@ -146,7 +146,7 @@ def test_compiled_before_called(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_example_under_torchrun() -> None:
-    """Two processes train on the digits as one does; after one epoch they know most of them."""
+    """Two processes train on the digits as one does; after one epoch most of them are right."""
     program = HERE.parent / "examples" / "train_digits_ddp.py"
     launcher = ["torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
     running = subprocess.Popen(
@@ -158,18 +158,18 @@ def test_example_under_torchrun() -> None:
         start_new_session=True,  # a group, to be ended as one
     )
     try:
-        told, _ = running.communicate(timeout=SECONDS)
+        printed, _ = running.communicate(timeout=SECONDS)
     finally:
         with suppress(ProcessLookupError):
             os.killpg(running.pid, signal.SIGKILL)
-    assert running.returncode == 0, told
-    assert "2 processes" in told
-    assert "Not reached" not in told
-    assert "Warning" not in told, told
+    assert running.returncode == 0, printed
+    assert "2 processes" in printed
+    assert "Not reached" not in printed
+    assert "Warning" not in printed, printed
 
 
 def test_example_without_torchrun() -> None:
-    """It says how it is started."""
+    """The error names the command that starts it."""
     program = HERE.parent / "examples" / "train_digits_ddp.py"
     outside = {name: value for name, value in environment().items() if name != "RANK"}
     done = subprocess.run(

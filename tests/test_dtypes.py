@@ -46,7 +46,7 @@ def test_integers_are_exact(dtype: torch.dtype, params: dict[str, Any]) -> None:
 
 
 def test_int8_sums_wrap_around() -> None:
-    """100 + 100 = 200 is -56 in eight bits, and 4 * 100 = 400 is -112; so PyTorch."""
+    """100 + 100 = 200 is -56 in eight bits, and 4 * 100 = 400 is -112, as in PyTorch."""
     for taps, wrapped in ((2, -56), (4, -112)):
         input = torch.full((1, 1, 1, taps), 100, dtype=torch.int8)
         weight = torch.ones((1, 1, 1, taps), dtype=torch.int8)
@@ -55,7 +55,7 @@ def test_int8_sums_wrap_around() -> None:
 
 
 def test_int8_sums_come_back_into_range() -> None:
-    """100 + 100 - 100 = 100: what wraps on the way is right in the end."""
+    """100 + 100 - 100 = 100: a partial sum that wraps still gives the right sum."""
     input = torch.full((1, 1, 1, 3), 100, dtype=torch.int8)
     weight = torch.tensor([1, 1, -1], dtype=torch.int8).view(1, 1, 1, 3)
     assert convgrad_ext.conv2d(input, weight).item() == 100

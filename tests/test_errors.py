@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 import torch
 import torch.nn.functional as F
-from bad_calls import BAD_CALLS, INPUT, OUTPUT, RAW, WEIGHT, WINDOW, BadCall
+from bad_calls import BAD_CALLS, INPUT, OUTPUT, PARAMS, RAW, WEIGHT, BadCall
 from refusals import error_of
 from torch import Tensor
 from torch._subclasses.fake_tensor import FakeTensorMode
@@ -79,7 +79,7 @@ MIXED = [
 
 @pytest.mark.parametrize(("first", "second"), MIXED)
 def test_mixed_dtypes_name_both_types(first: torch.dtype, second: torch.dtype) -> None:
-    """PyTorch's sentence; it says more of MKLDNN, or another sentence, from backend to backend."""
+    """PyTorch's sentence. Some of its backends add to it, or have another sentence."""
     input, weight = torch.ones(INPUT, dtype=first), torch.ones(WEIGHT, dtype=second)
     kind, message = error_of(convgrad_ext.conv2d, input, weight)
     assert kind is RuntimeError
@@ -92,13 +92,13 @@ def test_mixed_dtypes_name_both_types(first: torch.dtype, second: torch.dtype) -
 
 def test_mixed_dtypes_of_the_gradients() -> None:
     input, weight, grad_output = torch.ones(INPUT), torch.ones(WEIGHT), torch.ones(OUTPUT).double()
-    told = (
+    message = (
         "grad_output type (torch.DoubleTensor) and {} type (torch.FloatTensor) should be the same"
     )
     ours = error_of(convgrad_ext.conv2d_input, INPUT, weight, grad_output)
-    assert ours == (RuntimeError, told.format("weight"))
+    assert ours == (RuntimeError, message.format("weight"))
     ours = error_of(convgrad_ext.conv2d_weight, input, WEIGHT, grad_output)
-    assert ours == (RuntimeError, told.format("input"))
+    assert ours == (RuntimeError, message.format("input"))
 
 
 @pytest.mark.parametrize(
@@ -108,12 +108,12 @@ def test_unsupported_dtypes(dtype: torch.dtype) -> None:
     """NotImplementedError as PyTorch's, which names the loop that it did not find."""
     input, weight, grad_output = (torch.ones(s).to(dtype) for s in (INPUT, WEIGHT, OUTPUT))
     assert error_of(F.conv2d, input, weight)[0] is NotImplementedError
-    told = r"convgrad_ext: convolution is not implemented for '\w+'"
-    with pytest.raises(NotImplementedError, match=told):
+    message = r"convgrad_ext: convolution is not implemented for '\w+'"
+    with pytest.raises(NotImplementedError, match=message):
         convgrad_ext.conv2d(input, weight)
-    with pytest.raises(NotImplementedError, match=told):
+    with pytest.raises(NotImplementedError, match=message):
         convgrad_ext.conv2d_input(INPUT, weight, grad_output)
-    with pytest.raises(NotImplementedError, match=told):
+    with pytest.raises(NotImplementedError, match=message):
         convgrad_ext.conv2d_weight(input, WEIGHT, grad_output)
 
 
@@ -158,7 +158,7 @@ def test_mixed_devices_are_both_named(devices: tuple[str, str, str | None]) -> N
     ],
 )
 def test_the_meta_device_is_a_device(devices: tuple[str, str, str], message: str) -> None:
-    """What PyTorch lets pass as a tensor without data is more likely a layer not yet loaded."""
+    """PyTorch accepts a tensor without data, but it is probably a layer that is not loaded yet."""
     input, weight, bias = (
         torch.ones(size, device=device)
         for size, device in zip((INPUT, WEIGHT, WEIGHT[:1]), devices, strict=True)
@@ -193,7 +193,7 @@ def test_layouts_are_refused_by_name(name: str, laid_out: Any, layout: str, reco
         "to_dense() first",
     )
     assert error_of(convgrad_ext.conv2d, **tensors) == ours
-    assert error_of(RAW.conv2d, *tensors.values(), *WINDOW) == ours
+    assert error_of(RAW.conv2d, *tensors.values(), *PARAMS) == ours
 
 
 @pytest.mark.parametrize(("laid_out", "layout"), LAYOUTS)
@@ -202,12 +202,12 @@ def test_layouts_are_refused_by_the_gradients(name: str, laid_out: Any, layout: 
     sizes = {"input": INPUT, "weight": WEIGHT, "grad_output": OUTPUT}
     tensors = {n: torch.ones(size) for n, size in sizes.items()}
     tensors[name] = laid_out(tensors[name])
-    told = f"convgrad_ext: {name} must be a dense tensor, but got one of layout {layout}"
+    message = f"convgrad_ext: {name} must be a dense tensor, but got one of layout {layout}"
     if name != "input":
-        with pytest.raises(NotImplementedError, match=told):
+        with pytest.raises(NotImplementedError, match=message):
             convgrad_ext.conv2d_input(INPUT, tensors["weight"], tensors["grad_output"])
     if name != "weight":
-        with pytest.raises(NotImplementedError, match=told):
+        with pytest.raises(NotImplementedError, match=message):
             convgrad_ext.conv2d_weight(tensors["input"], WEIGHT, tensors["grad_output"])
 
 
@@ -216,14 +216,14 @@ def test_layouts_are_refused_by_the_gradients(name: str, laid_out: Any, layout: 
 def test_nested_tensors_are_refused_by_name(layout: torch.layout) -> None:
     images = nested((4, 5, 5), (4, 5, 5), layout=layout)
     weight, grad_output = torch.ones(WEIGHT), torch.ones(OUTPUT)
-    told = "convgrad_ext: {} must be a dense tensor, but got a nested one"
-    ours = NotImplementedError, told.format("input")
+    message = "convgrad_ext: {} must be a dense tensor, but got a nested one"
+    ours = NotImplementedError, message.format("input")
     assert error_of(convgrad_ext.conv2d, images, weight) == ours
     assert error_of(convgrad_ext.Conv2d(4, 6, 3), images) == ours
     assert error_of(convgrad_ext.conv2d_weight, images, WEIGHT, grad_output) == ours
-    ours = NotImplementedError, told.format("weight")
+    ours = NotImplementedError, message.format("weight")
     assert error_of(convgrad_ext.conv2d, torch.ones(INPUT), images) == ours
-    ours = NotImplementedError, told.format("grad_output")
+    ours = NotImplementedError, message.format("grad_output")
     assert error_of(convgrad_ext.conv2d_input, INPUT, weight, images) == ours
 
 
@@ -231,6 +231,6 @@ def test_nested_tensors_are_refused_by_name(layout: torch.layout) -> None:
 def test_operators_refuse_nested_tensors_by_name() -> None:
     images = nested((4, 5, 5), (4, 6, 5))
     ours = NotImplementedError, "convgrad_ext: input must be a dense tensor, but got a nested one"
-    assert error_of(RAW.conv2d, images, torch.ones(WEIGHT), None, *WINDOW) == ours
+    assert error_of(RAW.conv2d, images, torch.ones(WEIGHT), None, *PARAMS) == ours
     weight = torch.ones(WEIGHT, requires_grad=True)
-    assert error_of(RAW.conv2d, images, weight, None, *WINDOW) == ours
+    assert error_of(RAW.conv2d, images, weight, None, *PARAMS) == ours

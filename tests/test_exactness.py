@@ -1,8 +1,8 @@
-"""What every result may rely on, on every path and for every shape: its own products alone.
+"""On every path and for every shape, a result depends on its own products alone.
 
-The error of an element is bounded by the magnitudes of the products that it is the sum of, not by
-those of its neighbours. Winograd's form of the passes keeps none of this; it is off unless allowed.
-Each case runs in both layouts. Expected values come from the loop over meetings in exact.py.
+The error of an element is bounded by the magnitudes of its own products, not by those of its
+neighbours. Winograd's form of the passes does not keep this bound; it is off unless allowed. Each
+case runs in both layouts. Expected values come from the loop over meetings in exact.py.
 """
 
 from __future__ import annotations
@@ -182,7 +182,7 @@ def test_whole_numbers_are_exact_in_any_layer(
     check_whole_numbers(convolve, layer, dtype, TO_THE_BRIM)
 
 
-# Kernels of a single one
+# Kernels of one tap, a one
 
 DIRAC = [
     case("3x3", "the middle tap of nine", (48, 48), (20, 20), padding=1),
@@ -212,7 +212,7 @@ def test_a_dirac_kernel_returns_the_image(layer: Case, dtype: torch.dtype) -> No
 def test_the_weights_gradient_of_one_output_is_the_image_under_it(
     layer: Case, dtype: torch.dtype
 ) -> None:
-    """One output of one filter has a gradient, of 1: each tap's is the pixel that it saw."""
+    """One output of one filter has a gradient, of 1: that of each tap is the pixel that it read."""
     (image, grad_output), _ = drawn("by_element", GRAD_WEIGHT, layer, dtype)
     one = torch.zeros_like(grad_output)
     n, filter, h, w = (extent // 2 for extent in one.shape)

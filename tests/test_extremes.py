@@ -1,4 +1,4 @@
-"""Geometry at the edge of 64 bits: a right answer or one clear sentence, nothing out of bounds.
+"""Geometry at the edge of 64 bits: a right result or one clear error, nothing out of bounds.
 
 The calls run in other processes: one that kills its process is a failed test. `make sanitize` runs
 this file, slow tests included, on an extension that stops at the first access out of bounds.
@@ -18,7 +18,7 @@ from convgrad_ext import available_kernels
 
 TESTS = Path(__file__).parent
 
-# Operands are expanded views of a single one, which take no memory: a result counts the pairs that
+# Operands are expanded views of a single one, which take no memory. A result counts the pairs that
 # meet in it.
 CALLS = {
     # As they were reported: two of them wrote past the heap, the third ended the process.
@@ -36,7 +36,7 @@ CALLS = {
         "torch.ones(1).expand(1,1,1,1), dilation=(2**59,1))",
         [1.0] * 16,  # a single output
     ),
-    # Neighbours of theirs, which were refused with "negative dimension" or for want of memory.
+    # Similar ones, which failed with "negative dimension" or because memory was too small.
     "taps_2^58_rows_apart": (
         "conv2d(ones(1, 4, 2**58 + 1, 1), ones(1, 4, 2, 1), dilation=(2**58, 1))",
         [8.0],
@@ -72,7 +72,7 @@ CALLS = {
         "padding=((0, 2**60 - 1), (0, 0)))",
         [3.0, 0.0] * 2,  # the second tap meets padding alone
     ),
-    "strides_of_a_single_row": (  # PyTorch allows any, for nothing is ever read by them
+    "strides_of_a_single_row": (  # PyTorch allows any, because they read nothing
         "conv2d(torch.ones(2, 1, 1, 4).as_strided((2, 1, 1, 4), (4, 2**60 + 1, 2**61 + 1, 1)), "
         "ones(2, 1, 3, 3), padding=1)",
         [2.0, 3.0, 3.0, 2.0] * 4,  # two images, two filters; nine taps but for those in the padding
@@ -100,7 +100,7 @@ for kernel, call in json.loads(sys.argv[1]):
 
 @cache
 def results() -> dict[tuple[str, str], list[float] | str]:
-    """By kernel and call; what a call is refused with, or how it ended its process."""
+    """By kernel and call: the error of the call, or the signal that ended its process."""
     left = [(kernel, call) for kernel in available_kernels() for call, _ in CALLS.values()]
     found: dict[tuple[str, str], list[float] | str] = {}
     while left:

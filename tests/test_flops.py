@@ -20,7 +20,7 @@ OPS = torch.ops.convgrad_ext
 
 
 def run(conv: Any, case: Case, order: int) -> int:
-    """What is counted for a forward pass and `order` backward passes on top of one another."""
+    """The count of a forward pass and of `order` nested backward passes."""
     input, weight, bias = (t.requires_grad_() for t in case.tensors(torch.float32))
     with FlopCounterMode(display=False) as counter:
         value = (conv(input, weight, bias, **case.params) ** 3).sum()
@@ -41,7 +41,7 @@ def test_counts_are_those_of_torch(case: Case, order: int) -> None:
 def test_double_backward_counts_are_those_of_torch(name: str) -> None:
     """Nine passes: the forward, its two gradients, two for each of those, two of the forward again.
 
-    The cases leave no input pixel over: for those PyTorch convolves and counts a larger tensor.
+    The cases use every input pixel: otherwise PyTorch convolves and counts a larger tensor.
     """
     (case,) = [c for c in CASES if c.name == name]
     assert run(convgrad_ext.conv2d, case, order=2) == 9 * run(F.conv2d, case, order=0)
@@ -64,7 +64,7 @@ def test_groups_by_hand(groups: int) -> None:
 
 
 def test_a_frozen_operand_is_not_counted() -> None:
-    """With the input's gradient alone wanted there is one pass more, not two."""
+    """If only the input requires a gradient there is one pass more, not two."""
     input, weight = torch.zeros(1, 1, 4, 4, requires_grad=True), torch.zeros(1, 1, 3, 3)
     with FlopCounterMode(display=False) as counter:
         convgrad_ext.conv2d(input, weight).sum().backward()
@@ -128,7 +128,7 @@ def test_counts_without_data() -> None:
 
 @pytest.mark.parametrize("name", ["conv2d", "conv2d_input", "conv2d_weight"])
 def test_other_counters_find_the_formulas(name: str) -> None:
-    """Counters of other projects read PyTorch's table: operator, then shapes, then what follows."""
+    """Counters of other projects read PyTorch's table: operator, shapes, other arguments."""
     formula = flop_registry[getattr(OPS, name)]
     input, weight, output = (1, 1, 4, 4), (1, 1, 3, 3), (1, 1, 2, 2)
     last = None if name == "conv2d" else output

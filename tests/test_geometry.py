@@ -1,4 +1,4 @@
-"""conv_geometry.h: the three closed forms against the definition, tried out pair by pair."""
+"""conv_geometry.h: the three closed forms against the definition, for every pair of indices."""
 
 from __future__ import annotations
 
@@ -134,7 +134,7 @@ def test_taps_of_an_input_climb_while_outputs_fall(drawn: DrawnAxis) -> None:
     for i in range(drawn[0]):
         met = axis.meetings_of_input(i)
         for (k, o), (next_k, next_o) in pairwise(met):
-            # stride*(o - next_o) = dilation*(next_k - k): both sides moved the input by nothing.
+            # stride*(o - next_o) = dilation*(next_k - k): together they do not move the input.
             assert next_k > k
             assert stride * (o - next_o) == dilation * (next_k - k)
 
@@ -167,7 +167,7 @@ def test_phases_of_stride_two_by_hand() -> None:
 
 
 def test_phase_without_a_tap() -> None:
-    """Stride 4 and dilation 2 share the factor 2: pixels of odd phase are never seen."""
+    """Stride 4 and dilation 2 share the factor 2: pixels of odd phase are never read."""
     axis = Axis(9, 3, 4, (0, 0), 2)
     seen = [i for i in range(9) if axis.meetings_of_input(i)]
     assert seen == [0, 2, 4, 6, 8]

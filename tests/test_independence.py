@@ -1,6 +1,6 @@
 """A result's digits depend on its own sum alone.
 
-A batch is bitwise its images one by one, and filters are bitwise their parts: the blocks that a
+A batch is bitwise its images one by one, and filters are bitwise their parts. The blocks that a
 pass is cut into may depend on them, and so may the loops that run, but no sum is cut by them.
 """
 
@@ -96,7 +96,7 @@ def test_a_batch_is_its_images_in_the_reference(
 
 
 def parts(t: Tensor, axis: int, groups: int, sizes: list[int]) -> list[Tensor]:
-    """So many filters of each group."""
+    """The first `filters` filters of each group."""
     layout = torch.channels_last if t.stride(1) == 1 else torch.contiguous_format
     return [
         part.flatten(axis, axis + 1).contiguous(memory_format=layout)

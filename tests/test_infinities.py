@@ -1,4 +1,4 @@
-"""Infinities and NaN reach the results that see them, and no other: padding is no operand.
+"""Infinities and NaN reach the results that read them, and no other: padding is no operand.
 
 A tap outside of the image meets nothing, so that an infinite weight there is multiplied by no zero.
 Where an infinity meets a zero of the image itself, their product is NaN, as IEEE 754 has it.
@@ -163,7 +163,7 @@ def test_infinities_reach_what_sees_them_anywhere(case: Case, operand: int, conv
 @DTYPES
 @pytest.mark.parametrize("name", ["much_padding", "1x1_padded", "stride_exceeds_kernel"])
 def test_sums_of_no_products_are_zero(name: str, dtype: torch.dtype, convolve: Pass) -> None:
-    """Outputs that see padding alone, inputs that no output sees."""
+    """Outputs that read padding alone, inputs that no output reads."""
     layer = named(name)
     operands, _ = drawn("by_element", convolve, layer, dtype)
     for result in results(convolve, layer, *operands):

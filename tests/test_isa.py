@@ -17,7 +17,7 @@ from convgrad_ext import _C
 FAST = [kernel["name"] for kernel in _C.kernels() if kernel["name"] != "reference"]
 HERE = [kernel["name"] for kernel in _C.kernels() if kernel["available"]][:-1]
 
-# The last bits of a sum tell whether products are rounded before they are added: (1 + e)^2 - 1 is
+# The last bits of a sum show whether products are rounded before they are added: (1 + e)^2 - 1 is
 # 2e + e^2 with one rounding, and 2e where the product has lost e^2 = 2^-24 beforehand.
 REPORT = """
 import json, torch, convgrad_ext
@@ -41,7 +41,7 @@ print(json.dumps({
 
 
 def python(isa: str | None, *arguments: str) -> subprocess.CompletedProcess[str]:
-    """A new interpreter with CONVGRAD_ISA set so, or not at all."""
+    """A new interpreter with this CONVGRAD_ISA, or without the variable."""
     environment = {name: value for name, value in os.environ.items() if name != "CONVGRAD_ISA"}
     if isa is not None:
         environment["CONVGRAD_ISA"] = isa
@@ -63,7 +63,7 @@ def report(isa: str | None) -> dict[str, Any]:
 
 
 def unlimited() -> list[str]:
-    """The kernels of this processor, whatever the tests themselves run under."""
+    """The kernels of this processor, for any CONVGRAD_ISA of the tests themselves."""
     return report(None)["available"]
 
 
@@ -74,7 +74,7 @@ def test_the_named_kernel_is_the_fastest_there_is(isa: str) -> None:
 
 
 def test_an_empty_variable_is_as_none() -> None:
-    """A script that passes on what may be unset sets it to nothing."""
+    """A script that passes an unset variable on sets it to the empty string."""
     assert report("")["available"] == unlimited()
     assert report("")["info"]["CONVGRAD_ISA"] == "not set"
 
@@ -82,22 +82,22 @@ def test_an_empty_variable_is_as_none() -> None:
 @pytest.mark.skipif("avx2" not in HERE, reason="one instruction set alone fuses or does not")
 @pytest.mark.parametrize(("isa", "fused"), [("avx2", True), ("baseline", False)])
 def test_the_named_kernel_serves(isa: str, fused: bool) -> None:
-    """SSE2 has no fused multiply-add; AVX2's kernel asks for it."""
+    """SSE2 has no fused multiply-add; AVX2's kernel needs it."""
     assert report(isa)["fused"] is fused
 
 
 @pytest.mark.skipif("avx2" not in HERE, reason="nothing is faster than the baseline here")
 def test_what_is_ruled_out_cannot_be_chosen() -> None:
-    """The variable stands for a processor that has no more: use_kernel does not undo it."""
+    """The variable acts like a smaller processor: use_kernel does not undo it."""
     assert report("avx2")["refusal"] is None
     assert report("baseline")["refusal"] == (
         "use_kernel: name must be one of 'baseline', 'reference', but got 'avx2'"
     )
 
 
-@pytest.mark.parametrize(("isa", "told"), [(None, "not set"), ("baseline", "baseline")])
-def test_info_tells_of_it(isa: str | None, told: str) -> None:
-    assert report(isa)["info"]["CONVGRAD_ISA"] == told
+@pytest.mark.parametrize(("isa", "shown"), [(None, "not set"), ("baseline", "baseline")])
+def test_info_tells_of_it(isa: str | None, shown: str) -> None:
+    assert report(isa)["info"]["CONVGRAD_ISA"] == shown
 
 
 def assert_refused(isa: str) -> None:
@@ -130,7 +130,7 @@ def test_what_this_processor_lacks_is_refused() -> None:
 
 @pytest.mark.parametrize("isa", HERE)
 def test_the_passes_are_right_under_each_value(isa: str) -> None:
-    """By hand and against PyTorch, with the kernels that are left."""
+    """By hand and against PyTorch, with the available kernels."""
     cases = "tests/test_passes.py::test_named_cases_agree_with_torch"
     options = ("-p", "no:cacheprovider", "-k", "not complex128")
     run = python(isa, "-m", "pytest", *options, "tests/test_by_hand.py", cases)

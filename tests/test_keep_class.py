@@ -55,7 +55,7 @@ def runs_here(layer: nn.Module, input: Tensor = IMAGES) -> bool:
     return convolutions(lambda: layer(input)) == [OURS]
 
 
-# What changes
+# Changes
 
 
 def test_every_layer_runs_here_and_keeps_its_class() -> None:
@@ -152,7 +152,7 @@ def test_layers_of_ours_stay_of_our_class() -> None:
 
 
 def test_a_forward_that_somebody_else_gave_is_left_alone() -> None:
-    """Libraries do so to pad differently; to put ours there would undo it without a word."""
+    """Libraries do so to pad differently. Ours in its place would silently undo it."""
     layer = conv()
     layer._conv_forward = lambda input, weight, bias: F.conv2d(input, 2 * weight)
     expected = layer(IMAGES)
@@ -179,7 +179,7 @@ def by_file(module: nn.Module) -> nn.Module:
 @pytest.mark.parametrize("inside", [True, False], ids=["in_a_model", "alone"])
 @pytest.mark.parametrize("copied", [copy.deepcopy, by_pickle, by_file])
 def test_copies_are_on_their_own(copied: Callable[[Any], Any], inside: bool) -> None:
-    """The original changes, then goes; the copy computes what it did, and here."""
+    """The original changes and is deleted. The copy computes the same as before, on our loops."""
     layer = kept(padding=1)
     module = nn.Sequential(layer, nn.ReLU()) if inside else layer
     expected = module(IMAGES)
@@ -298,7 +298,7 @@ def test_keep_class_is_true_or_false(value: Any) -> None:
 @pytest.mark.parametrize("first", ["register", "convert"])
 @pytest.mark.parametrize("register", [parametrizations.weight_norm, parametrizations.spectral_norm])
 def test_parametrized_layers(register: Callable, first: str) -> None:
-    """In eval mode, where spectral_norm's estimate stands still."""
+    """In eval mode, where spectral_norm's estimate does not change."""
     torch.manual_seed(1)
     theirs = register(conv()).eval()
     torch.manual_seed(1)
@@ -343,7 +343,7 @@ def test_exported(strict: bool) -> None:
 
 
 def test_fx_takes_a_layer_as_one_call() -> None:
-    """As it takes every layer of torch.nn, where it walks through a converted class."""
+    """Like every layer of torch.nn; it traces through a converted class."""
     graph = torch.fx.symbolic_trace(nn.Sequential(kept(), nn.ReLU()))
     assert [n.op for n in graph.graph.nodes] == ["placeholder", *["call_module"] * 2, "output"]
     assert runs_here(graph)

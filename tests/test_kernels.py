@@ -31,7 +31,7 @@ FASTEST, REFERENCE = available_kernels()[0], "reference"
 
 
 def selected_kernel() -> str | None:
-    """The calling thread's choice; None where it made none."""
+    """The calling thread's choice, or None."""
     previous = _C.select_kernel(None)
     _C.select_kernel(previous)
     return previous
@@ -45,7 +45,7 @@ def ones(*size: int, **options: Any) -> Tensor:
 
 
 def test_the_reference_is_always_there_and_last() -> None:
-    """Fastest first: whoever takes the first that serves gets the loops to read only at the end."""
+    """Fastest first: the first kernel that takes a dtype is the fastest that does."""
     names = available_kernels()
     assert isinstance(names, tuple)
     assert names[-1] == REFERENCE
@@ -126,7 +126,7 @@ def test_a_function_may_carry_its_choice() -> None:
 
 
 def test_a_choice_is_the_threads_own() -> None:
-    """A worker sees nothing of the main thread's choice, nor the main thread of the worker's."""
+    """The main thread's choice does not affect a worker, nor the worker's the main thread."""
     chosen, asked = threading.Event(), threading.Event()
 
     def worker() -> list[str | None]:
@@ -213,7 +213,7 @@ def test_no_choice_serves_a_dtype_outside_the_list() -> None:
 
 @pytest.mark.parametrize("count", [2, 8])
 def test_threads_convolve_side_by_side(count: int) -> None:
-    """Each with a choice of its own, and all with one result."""
+    """Each thread has its own choice, and all have one result."""
     expected = passes(torch.float64)
 
     def convolve(index: int) -> bool:

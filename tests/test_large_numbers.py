@@ -28,7 +28,7 @@ HUGE = 2**63 - 1
     ],
 )
 def test_extents_beyond_64_bits_are_not_wrapped_around(params: dict[str, Any]) -> None:
-    """Their sums and products leave int64: an error, and no output of some size left over."""
+    """Their sums and products do not fit into int64: an error, and no output of another size."""
     with pytest.raises((RuntimeError, ValueError, OverflowError)):
         convgrad_ext.conv2d(torch.ones(INPUT), torch.ones(WEIGHT), **params)
 
@@ -56,26 +56,26 @@ def test_numbers_beyond_64_bits(name: str, form: Any, number: int) -> None:
 @pytest.mark.parametrize("number", TOO_LARGE, ids=["2**63", "-2**63-1", "10**30"])
 def test_other_numbers_beyond_64_bits(number: int) -> None:
     input, weight, grad_output = (torch.ones(size) for size in (INPUT, WEIGHT, OUTPUT))
-    told = "convgrad_ext: {} must be within -2**63 and 2**63 - 1, but got {}"
+    message = "convgrad_ext: {} must be within -2**63 and 2**63 - 1, but got {}"
     assert error_of(F.conv2d, input, weight, groups=number)[0] is ValueError
-    ours = ValueError, told.format("groups", number)
+    ours = ValueError, message.format("groups", number)
     assert error_of(convgrad_ext.conv2d, input, weight, groups=number) == ours
     sides = ((0, number), (0, 0))
-    ours = TypeError, told.format("padding", sides)
+    ours = TypeError, message.format("padding", sides)
     assert error_of(convgrad_ext.conv2d, input, weight, padding=sides) == ours
-    ours = ValueError, told.format("stride", number)
+    ours = ValueError, message.format("stride", number)
     assert error_of(convgrad_ext.conv2d, input, weight, padding="same", stride=number) == ours
     size = (2, 4, 5, number)
-    ours = TypeError, told.format("input_size", size)
+    ours = TypeError, message.format("input_size", size)
     assert error_of(convgrad_ext.conv2d_input, size, weight, grad_output) == ours
-    ours = TypeError, told.format("weight_size", size)
+    ours = TypeError, message.format("weight_size", size)
     assert error_of(convgrad_ext.conv2d_weight, input, size, grad_output) == ours
 
 
 @pytest.mark.parametrize("dilation", [2**62, HUGE, (HUGE, 1)], ids=["2**62", "int64", "one_axis"])
 @pytest.mark.parametrize("padding", [0, "same"])
 def test_one_tap_has_any_dilation(padding: Any, dilation: Any) -> None:
-    """It has no next one, so that no product leaves int64."""
+    """There is no next tap, so every product fits into int64."""
     input, weight = torch.ones(INPUT), torch.ones(6, 4, 1, 1)
     params = {"padding": padding, "dilation": dilation}
     theirs = F.conv2d(input, weight, **params)
@@ -87,7 +87,7 @@ def test_one_tap_has_any_dilation(padding: Any, dilation: Any) -> None:
 
 
 def test_any_stride_up_to_64_bits() -> None:
-    """One output, whatever comes after it."""
+    """One output; the stride has no further use."""
     input, weight = torch.ones(INPUT), torch.ones(WEIGHT)
     ours = convgrad_ext.conv2d(input, weight, stride=HUGE)
     assert torch.equal(ours, F.conv2d(input, weight, stride=HUGE))
@@ -111,7 +111,7 @@ FULL = 2**62 - 1  # of one side, the most that is taken
 def test_padded_extents_beyond_64_bits(
     sides: tuple[int, ...], dimension: int, kernel: int, device: str
 ) -> None:
-    """No wrapped negative number: the sides as they were given."""
+    """The message has the sides as they were given, not a wrapped negative number."""
     input = torch.ones(INPUT, device=device)
     weight = torch.ones(6, 4, kernel, kernel, device=device)
     grad_output = torch.ones(OUTPUT, device=device)
@@ -121,11 +121,11 @@ def test_padded_extents_beyond_64_bits(
         f"Given padding=({lo}, {hi}) at dimension {dimension} of 5 pixels, expected at most "
         "9223372036854775807 pixels with the padding",
     )
-    window = (1, 1), sides, (1, 1), 1
-    assert error_of(RAW.conv2d, input, weight, None, *window) == ours
-    assert error_of(RAW.conv2d_input, INPUT, weight, grad_output, *window) == ours
+    params = (1, 1), sides, (1, 1), 1
+    assert error_of(RAW.conv2d, input, weight, None, *params) == ours
+    assert error_of(RAW.conv2d_input, INPUT, weight, grad_output, *params) == ours
     size = tuple(weight.shape)
-    assert error_of(RAW.conv2d_weight, input, size, grad_output, *window) == ours
+    assert error_of(RAW.conv2d_weight, input, size, grad_output, *params) == ours
 
 
 def test_channels_beyond_64_bits() -> None:

@@ -1,7 +1,7 @@
 """The strides of gradients: those of the tensors that they belong to, so that none is copied.
 
 Expected strides are the tensor's own, by the contract of torch's AccumulateGrad; where its elements
-do not lie side by side, those of a contiguous one. Expected values are PyTorch's gradients of
+have gaps between them, those of a contiguous one. Expected values are PyTorch's gradients of
 contiguous operands in double precision.
 """
 
@@ -37,7 +37,7 @@ import convgrad_ext
 def test_gradients_have_the_strides_of_their_tensors(
     shape: str, input_layout: str, weight_layout: str
 ) -> None:
-    """In every dimension, those of one element too: the buckets of DDP compare them all."""
+    """In every dimension, also those of one element: the buckets of DDP compare them all."""
     leaves = leaves_of(shape, DENSE[input_layout], DENSE[weight_layout])
     params = SHAPES[shape][2]
     actual = gradients(convgrad_ext.conv2d, *leaves, **params)
@@ -48,12 +48,12 @@ def test_gradients_have_the_strides_of_their_tensors(
 @pytest.mark.parametrize("shape", ["dense", "strided", "depthwise"])
 @pytest.mark.parametrize("layout", WITH_GAPS)
 def test_gradients_of_tensors_with_gaps_are_contiguous(layout: str, shape: str) -> None:
-    """Whatever the format of the other operand."""
+    """For any format of the other operand."""
     for other in (DENSE["contiguous"], DENSE["channels_last"]):
         for layouts in ((WITH_GAPS[layout], other), (other, WITH_GAPS[layout])):
             input, weight = leaves_of(shape, *layouts)
             gapped = 0 if layouts[1] is other else 1
-            if (input, weight)[gapped].is_contiguous():  # one channel alone has no other
+            if (input, weight)[gapped].is_contiguous():  # one channel has no gaps
                 continue
             actual = gradients(convgrad_ext.conv2d, input, weight, **SHAPES[shape][2])
             assert actual[gapped].stride() == contiguous_strides(actual[gapped].shape)
@@ -63,7 +63,7 @@ def test_gradients_of_tensors_with_gaps_are_contiguous(layout: str, shape: str) 
 
 @pytest.mark.parametrize("wanted", ["input", "weight"])
 def test_strides_are_known_where_the_tensor_was_not_kept(wanted: str) -> None:
-    """Only the other operand is saved if one gradient is wanted alone."""
+    """Only the other operand is saved if only one gradient is wanted."""
     input, weight = leaves_of("dense", DENSE["images_innermost"], DENSE["rows_outermost"])
     leaf, constant = (input, weight) if wanted == "input" else (weight, input)
     constant.requires_grad_(False)
@@ -87,7 +87,7 @@ def test_gradients_are_taken_over_uncopied(shape: str, layout: str) -> None:
 
 
 def test_gradient_of_one_image() -> None:
-    """Without N, through the dimension that is put in front of it and taken away again."""
+    """Without N: the dimension is added in front and removed again."""
     image = random(6, 5, 4).permute(2, 0, 1).requires_grad_()
     weight = random(8, 4, 3, 3).requires_grad_()
     output = convgrad_ext.conv2d(image, weight)

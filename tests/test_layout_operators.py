@@ -10,8 +10,8 @@ import torch.nn.functional as F
 from layouts import (
     DENSE,
     LAST,
+    PARAMS,
     RAW,
-    WINDOW,
     Size,
     leaves_of,
     permuted,
@@ -35,7 +35,7 @@ LAYERS = {
 @pytest.mark.usefixtures("kernel", "poisoned")
 @pytest.mark.parametrize("layer", LAYERS)
 def test_every_order_of_the_dimensions_is_written(layer: str) -> None:
-    """Each of 24, by whichever path the layer takes; Winograd's is allowed here."""
+    """Each of 24, on every path; Winograd's is allowed here."""
     input_size, weight_size, stride, sides, groups = LAYERS[layer]
     input, weight = random(*input_size), random(*weight_size, seed=1)
     params = stride, sides, (1, 1), groups
@@ -68,10 +68,10 @@ def test_without_strides_an_operand_decides(
     """Of the two formats that are the same memory, the gradient gets the contiguous one."""
     input = torch.empty(2, 4, 6, 5, device=device).contiguous(memory_format=LAST)
     weight = torch.empty(*size, *kernel_extent, device=device)
-    output = RAW.conv2d(input, weight, None, *WINDOW)
-    grad_weight = RAW.conv2d_weight(input, tuple(weight.shape), output, *WINDOW)
+    output = RAW.conv2d(input, weight, None, *PARAMS)
+    grad_weight = RAW.conv2d_weight(input, tuple(weight.shape), output, *PARAMS)
     assert grad_weight.stride() == expected
-    assert RAW.conv2d_input(tuple(input.shape), weight, output, *WINDOW).stride() == input.stride()
+    assert RAW.conv2d_input(tuple(input.shape), weight, output, *PARAMS).stride() == input.stride()
 
 
 @pytest.mark.parametrize("device", ["cpu", "meta"])
@@ -80,8 +80,8 @@ def test_operands_that_are_both_decide_nothing(device: str) -> None:
     input = torch.empty(2, 1, 6, 5, device=device).contiguous(memory_format=LAST)
     grad_output = torch.empty(2, 8, 4, 3, device=device)
     weight = torch.empty(8, 1, 3, 3, device=device).contiguous(memory_format=LAST)
-    assert RAW.conv2d_weight(input, (8, 1, 3, 3), grad_output, *WINDOW).stride() == (9, 9, 3, 1)
-    grad_input = RAW.conv2d_input((2, 1, 6, 5), weight, grad_output, *WINDOW)
+    assert RAW.conv2d_weight(input, (8, 1, 3, 3), grad_output, *PARAMS).stride() == (9, 9, 3, 1)
+    grad_input = RAW.conv2d_input((2, 1, 6, 5), weight, grad_output, *PARAMS)
     assert grad_input.stride() == (30, 30, 5, 1)
 
 
@@ -99,8 +99,8 @@ def test_operands_that_are_both_decide_nothing(device: str) -> None:
 def test_strides_with_gaps_are_not_taken_over(strides: Size, device: str) -> None:
     input = torch.zeros(2, 1, 6, 5, device=device)
     grad_output = torch.zeros(2, 4, 4, 3, device=device)
-    grad_weight = RAW.conv2d_weight(input, (4, 1, 3, 3), grad_output, *WINDOW, strides)
-    same = strides[0] == 9  # one channel: the second stride is never walked along
+    grad_weight = RAW.conv2d_weight(input, (4, 1, 3, 3), grad_output, *PARAMS, strides)
+    same = strides[0] == 9  # one channel: the second stride is never used
     assert grad_weight.stride() == (strides if same else (9, 9, 3, 1))
 
 
@@ -109,14 +109,14 @@ def test_strides_with_gaps_are_not_taken_over(strides: Size, device: str) -> Non
 def test_strides_that_are_none(strides: Size, device: str) -> None:
     input, weight = torch.zeros(2, 1, 6, 5, device=device), torch.zeros(4, 1, 3, 3, device=device)
     grad_output = torch.zeros(2, 4, 4, 3, device=device)
-    told = (
+    message = (
         "expected grad_strides to be 4 numbers of at least 0, but got "
         f"grad_strides={list(strides)}".replace("[", r"\[")
     )
-    with pytest.raises(RuntimeError, match=told):
-        RAW.conv2d_weight(input, (4, 1, 3, 3), grad_output, *WINDOW, strides)
-    with pytest.raises(RuntimeError, match=told):
-        RAW.conv2d_input((2, 1, 6, 5), weight, grad_output, *WINDOW, strides)
+    with pytest.raises(RuntimeError, match=message):
+        RAW.conv2d_weight(input, (4, 1, 3, 3), grad_output, *PARAMS, strides)
+    with pytest.raises(RuntimeError, match=message):
+        RAW.conv2d_input((2, 1, 6, 5), weight, grad_output, *PARAMS, strides)
 
 
 @pytest.mark.parametrize("op_name", ["conv2d_input", "conv2d_weight"])

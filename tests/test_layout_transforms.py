@@ -10,9 +10,9 @@ import torch.nn.functional as F
 from layouts import (
     DENSE,
     LAST,
+    PARAMS,
     RAW,
     SHAPES,
-    WINDOW,
     assert_gradients_are_torchs,
     contiguous_strides,
     gradients,
@@ -63,7 +63,7 @@ def test_compiled_gradients_of_changing_sizes_have_them(layout: str) -> None:
 
 @pytest.mark.usefixtures("fresh_compiler")
 def test_gradients_compiled_to_machine_code_have_them() -> None:
-    """The compiler may lay out what is between; not what leaves the graph."""
+    """The compiler may choose the strides of intermediate tensors, not those of results."""
     input, weight = leaves_of("dense", DENSE["channels_last"], DENSE["rows_outermost"])
     compiled = torch.compile(
         lambda x, w: convgrad_ext.conv2d(x * 2, w + 1, padding=1).relu(), fullgraph=True
@@ -74,7 +74,7 @@ def test_gradients_compiled_to_machine_code_have_them() -> None:
 
 
 def test_per_sample_gradients_of_channels_last_images() -> None:
-    """The strides of one example are none of the batch's; the values stay right."""
+    """The strides of one example are not those of the batch; the values stay right."""
     layer = convgrad_ext.Conv2d(4, 6, 3, dtype=torch.float64).to(memory_format=LAST)
     parameters = {name: p.detach() for name, p in layer.named_parameters()}
     images = random(3, 4, 6, 5).contiguous(memory_format=LAST)
@@ -99,7 +99,7 @@ def test_batched_companions_take_strides(dims: tuple[int | None, int | None]) ->
     strides = contiguous_strides((2, 4, 6, 5))
 
     def run(weight: Tensor, grad_output: Tensor) -> Tensor:
-        return RAW.conv2d_input((2, 4, 6, 5), weight, grad_output, *WINDOW, strides)
+        return RAW.conv2d_input((2, 4, 6, 5), weight, grad_output, *PARAMS, strides)
 
     actual = vmap(run, dims)(*tensors)
     for b in range(3):

@@ -1,4 +1,4 @@
-"""LazyConv2d stands in for torch.nn's."""
+"""LazyConv2d takes the place of torch.nn's."""
 
 from __future__ import annotations
 
@@ -76,7 +76,7 @@ def in_a_model(**arguments: Any) -> nn.Module:
 @pytest.mark.parametrize("assign", [False, True], ids=["copied", "assigned"])
 @pytest.mark.parametrize("made", [lazy, converted_lazy, in_a_model])
 def test_lazy_layer_knows_its_channels_from_a_state(made: Any, assign: bool, groups: int) -> None:
-    """At once, and after its first call; torch's says 0 ever after."""
+    """At once, and after its first call. That of torch stays 0."""
     source, made_layer = built(nn.Conv2d, groups=groups), made(groups=groups)
     layer = next(m for m in made_layer.modules() if isinstance(m, nn.Conv2d))
     prefix = "0." if layer is not made_layer else ""

@@ -1,4 +1,4 @@
-"""Sums are cut by products: many taps of one channel are as long a sum as many channels.
+"""The length of a sum counts products: many taps of one channel are as long as many channels.
 
 Sums of positive numbers show it: each rounding error is as large as the sum has grown by then.
 """
@@ -18,14 +18,14 @@ from torch import Tensor
 from convgrad_ext import available_kernels
 from convgrad_ext.cases import Case
 
-# Not the reference: it adds up in float64, one number after the other, whatever it is given.
+# Not the reference: it adds up in float64, one number after the other, for every dtype.
 FAST = [name for name in available_kernels() if name != "reference"]
 pytestmark = [
     pytest.mark.parametrize("kernel", FAST, indirect=True),
     pytest.mark.usefixtures("kernel"),
 ]
 
-# The errors of some hundred sums, and so their root mean square, are a draw.
+# The errors of some hundred sums, and so their root mean square, are random.
 CHANCE = 1.25
 
 LONG = [

@@ -23,7 +23,7 @@ import convgrad_ext
 
 
 def strided_steps(x: Tensor) -> Tensor:
-    """The same numbers, each with another one between it and the next."""
+    """The same numbers, with another number after each."""
     wide = torch.stack((x, torch.full_like(x, torch.nan)), dim=-1)
     return wide[..., 0]
 
@@ -33,7 +33,7 @@ def behind_an_offset(x: Tensor) -> Tensor:
 
 
 def inside_a_larger_image(x: Tensor) -> Tensor:
-    """What lies around must not be read for padding."""
+    """The numbers around the image must not be read for padding."""
     around = F.pad(x, (1, 2, 2, 1), value=torch.nan)
     return around[..., 2:-1, 1:-2]
 
@@ -99,7 +99,7 @@ def test_expanded_operands(axis: int) -> None:
 
 @pytest.mark.usefixtures("kernel")
 def test_overlapping_operands() -> None:
-    """Windows onto one row of numbers: each image is the one before, moved by a pixel."""
+    """Views of one row of numbers: each image is the one before, moved by a pixel."""
     numbers = random(2 * 4 * 9 * 8)
     input = numbers.as_strided(INPUT, (1, 3, 5, 2), storage_offset=11)
     weight = numbers.as_strided(WEIGHT, (2, 1, 4, 3))
@@ -131,7 +131,7 @@ def test_result_is_memory_of_its_own() -> None:
 @pytest.mark.parametrize("view", ["conj", "neg"])
 @pytest.mark.parametrize("which", ["input", "weight", "both"])
 def test_lazy_conjugates_and_negatives(view: str, which: str) -> None:
-    """Views that carry a bit instead of the numbers that they stand for."""
+    """Views with a bit that changes the numbers which they store."""
     input, weight, _ = operands(torch.complex128)
 
     def lazy(x: Tensor) -> Tensor:
@@ -172,7 +172,7 @@ FORMAT_SIZES = [
 
 
 def meaningful_strides(x: Tensor) -> list[int]:
-    """An axis of extent 1 is never stepped along."""
+    """The stride of an axis of extent 1 is never used."""
     return [step for step, extent in zip(x.stride(), x.shape, strict=True) if extent > 1]
 
 

@@ -1,4 +1,4 @@
-"""Layers with padding beyond torch.nn's, and layers that are changed while they live."""
+"""Layers with padding beyond torch.nn's, and layers that are changed after they were made."""
 
 from __future__ import annotations
 
@@ -87,11 +87,11 @@ def test_padding_beyond_torchs_draws_torchs_initial_values(padding: Any) -> None
     assert torch.equal(layer.bias, theirs.bias)
 
 
-# A layer that is changed while it lives, as libraries for seamless tiling do
+# A layer that is changed after it was made, as libraries for seamless tiling do
 
 
 def sides_of(layer: nn.Conv2d) -> list[int]:
-    """What torch.nn.functional.pad is to be given: (left, right, top, bottom)."""
+    """The argument for torch.nn.functional.pad: (left, right, top, bottom)."""
     return list(layer._reversed_padding_repeated_twice)
 
 
@@ -120,7 +120,7 @@ def test_sides_of_asymmetric_padding(mode: str) -> None:
     ],
 )
 def test_sides_of_strided_same(arguments: dict[str, Any], sides: list[int]) -> None:
-    """Those of images whose extents are multiples of the stride; others have sides of their own."""
+    """Those of images whose extents are multiples of the stride; other images have other sides."""
     layer = built(convgrad_ext.Conv2d, padding="same", padding_mode="reflect", **arguments)
     assert sides_of(layer) == sides
     assert_same_run(layer, padded_first(layer, tuple(sides), "reflect"), images(2, 4, 6, 6))

@@ -1,4 +1,4 @@
-"""Conv2d stands in for torch.nn's: nothing but the loops is different."""
+"""Conv2d takes the place of torch.nn's: only the loops are different."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ from torch import Tensor, nn
 
 import convgrad_ext
 
-# The stand-in
+# In the place of torch.nn's
 
 
 @pytest.mark.parametrize("arguments", CONFIGURATIONS)
@@ -37,7 +37,7 @@ def test_same_initial_values_from_the_same_seed(arguments: dict[str, Any]) -> No
 
 @pytest.mark.parametrize("arguments", CONFIGURATIONS)
 def test_building_a_layer_takes_the_same_random_numbers(arguments: dict[str, Any]) -> None:
-    """So the layers that follow in a model start from PyTorch's values too."""
+    """So the next layers of a model start from PyTorch's values too."""
     built(nn.Conv2d, **arguments)
     expected = torch.rand(3)
     built(convgrad_ext.Conv2d, **arguments)
@@ -65,7 +65,7 @@ def test_same_output_and_gradients_of_one_image(mode: str) -> None:
 
 @pytest.mark.parametrize("arguments", CONFIGURATIONS)
 def test_same_attributes(arguments: dict[str, Any]) -> None:
-    """Whoever reads a layer's stride or padding reads PyTorch's."""
+    """A layer's stride and padding have the values that PyTorch's have."""
     names = ("in_channels", "out_channels", "kernel_size", "stride", "padding", "dilation")
     theirs, ours = pair(**arguments)
     for name in (*names, "groups", "padding_mode", "transposed", "output_padding"):
@@ -95,7 +95,7 @@ def test_is_a_torch_layer() -> None:
 
 
 def test_runs_on_our_loops(monkeypatch: pytest.MonkeyPatch) -> None:
-    """What the comparisons above would miss: that PyTorch's convolution ran in both."""
+    """The comparisons above would also pass if PyTorch's convolution ran in both."""
 
     def refused(*args: Any) -> Tensor:
         raise AssertionError("torch.nn.functional.conv2d ran")
@@ -278,7 +278,7 @@ def losses_of_training(model: nn.Module, steps: int) -> list[float]:
 
 
 def test_training_is_torchs() -> None:
-    """Each step's rounding enters the next; 1e-10 leaves that a few digits."""
+    """The rounding of each step adds to the next; 1e-10 allows a few digits for it."""
     ours, theirs = network(convgrad_ext.Conv2d), network(nn.Conv2d)
     losses = losses_of_training(ours, steps=8)
     assert losses == pytest.approx(losses_of_training(theirs, steps=8), rel=1e-10)

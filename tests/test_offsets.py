@@ -1,4 +1,4 @@
-"""Tensors that reach beyond the offsets that 32 bits hold, in elements and so in bytes."""
+"""Tensors with offsets beyond 32 bits, in elements and so in bytes."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def small_numbers(size: Sequence[int], seed: int) -> Tensor:
 def spread(tensor: Tensor, dimension: int) -> Tensor:
     """The same values, the last of a dimension more than 2^31 elements behind the first.
 
-    What lies between is never touched, and takes addresses but no memory.
+    The elements between are never touched, and take addresses but no memory.
     """
     steps = tensor.shape[dimension] - 1
     strides = list(tensor.stride())
@@ -48,7 +48,7 @@ def spread(tensor: Tensor, dimension: int) -> Tensor:
 @pytest.mark.parametrize("dimension", DIMENSIONS.values(), ids=DIMENSIONS)
 @pytest.mark.parametrize("case", CASES, ids=str)
 def test_operands_whose_elements_lie_far_apart(case: Case, dimension: int) -> None:
-    """Each operand of each pass in its turn, against PyTorch on the same values close together."""
+    """Each operand of each pass alone, against PyTorch on the same values without gaps."""
     input, weight = small_numbers(case.input_size, 0), small_numbers(case.weight_size, 1)
     output = case.torch_conv2d(input, weight)
     grad_output = small_numbers(output.shape, 2)
@@ -99,7 +99,7 @@ def test_a_grad_input_of_more_than_2_to_the_31_elements() -> None:
 
 
 def test_a_grad_weight_of_more_than_2_to_the_31_bytes() -> None:
-    """In elements it would take twice the memory, for the sums are as large as the result."""
+    """In elements it would take twice the memory, because the sums are as large as the result."""
     skip_unless_available(8)
     C_in, C_out = 2**14, 2**15 + 1
     input, grad_output = small_numbers((1, C_in, 1, 1), 0), small_numbers((1, C_out, 1, 1), 1)

@@ -24,13 +24,13 @@ import convgrad_ext.onnx
 from convgrad_ext.cases import CASES, Case
 
 pytestmark = [
-    # torch says these of its own code while it exports
+    # torch warns of its own code while it exports
     pytest.mark.filterwarnings("ignore:`isinstance.treespec, LeafSpec.` is deprecated"),
-    # the TorchScript exporter, which older torch and many tools use, is on its way out
+    # the TorchScript exporter, which older torch and many tools use, is deprecated
     pytest.mark.filterwarnings("ignore:You are using the legacy TorchScript-based ONNX export"),
     pytest.mark.filterwarnings("ignore:The feature will be removed"),
     pytest.mark.filterwarnings("ignore:Constant folding - Only steps=1"),
-    # a trace keeps this padding for the image that it saw, and so does the exported model
+    # a trace keeps this padding for the traced image, and so does the exported model
     pytest.mark.filterwarnings("ignore:convgrad_ext. padding='same' with stride"),
 ]
 BATCH = 3  # not that of any case: models are exported with a dynamic batch
@@ -211,7 +211,7 @@ def test_one_image_without_a_batch() -> None:
 
 
 def test_a_program_exported_beforehand() -> None:
-    """It holds our operator until it is brought to PyTorch's: there is no model to trace again."""
+    """It contains our operator until it is decomposed: there is no model to trace again."""
     layer = convgrad_ext.Conv2d(2, 4, 3, padding=((1, 0), (0, 2)), groups=2).eval()
     image = torch.randn(2, 2, 5, 6)
     program = torch.export.export(layer, (image,))
@@ -242,7 +242,7 @@ def test_a_scripted_model() -> None:
 
 
 def test_a_scripted_model_whose_padding_is_not_a_number_is_refused() -> None:
-    """'same' with a stride depends on the image, which a scripted model has not seen."""
+    """'same' with a stride depends on the image, which a scripted model does not have."""
     layer = torch.jit.script(convgrad_ext.Conv2d(1, 1, 3, stride=2, padding="same").eval())
     with pytest.raises(torch.onnx.errors.SymbolicValueError, match="not constant"):
         export_by_torchscript(layer, [torch.randn(2, 1, 7, 6)])

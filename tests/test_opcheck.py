@@ -31,7 +31,7 @@ DISTINCT = {
 
 
 def arguments_of(name: str, case: Case, requires_grad: tuple[bool, bool]) -> tuple[Any, ...]:
-    """An operator's arguments; its two factors want gradients as asked."""
+    """An operator's arguments; its two factors require gradients as given."""
     input, weight, bias = case.tensors(torch.float64)
     grad_output = torch.ones_like(case.torch_conv2d(input, weight))
     params = as_parameters(input.shape, weight.shape, **case.params)

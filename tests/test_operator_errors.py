@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 import torch
-from bad_calls import INPUT, OUTPUT, RAW, WEIGHT, WINDOW
+from bad_calls import INPUT, OUTPUT, PARAMS, RAW, WEIGHT
 from refusals import error_of
 
 RANK_TOLD = (
@@ -17,16 +17,16 @@ def test_operators_take_batches_alone(size: tuple[int, ...]) -> None:
     """The unbatched form is the Python function's."""
     input, weight, grad_output = torch.ones(size), torch.ones(WEIGHT), torch.ones(OUTPUT)
     for kind, message in (
-        error_of(RAW.conv2d, input, weight, None, *WINDOW),
-        error_of(RAW.conv2d_input, size, weight, grad_output, *WINDOW),
-        error_of(RAW.conv2d_weight, input, WEIGHT, grad_output, *WINDOW),
+        error_of(RAW.conv2d, input, weight, None, *PARAMS),
+        error_of(RAW.conv2d_input, size, weight, grad_output, *PARAMS),
+        error_of(RAW.conv2d_weight, input, WEIGHT, grad_output, *PARAMS),
     ):
         assert kind is RuntimeError
         assert message.startswith(RANK_TOLD.format(len(size)))
 
 
 @pytest.mark.parametrize(
-    ("window", "message"),
+    ("params", "message"),
     [
         pytest.param(
             ((1, 1), (0, 0), (1, 1), 1),
@@ -50,7 +50,7 @@ def test_operators_take_batches_alone(size: tuple[int, ...]) -> None:
         ),
     ],
 )
-def test_operators_count_their_numbers(window: tuple, message: str) -> None:
+def test_operators_count_their_numbers(params: tuple, message: str) -> None:
     """They take one form only: reading past the end of a short list would be silent."""
     input, weight, grad_output = torch.ones(INPUT), torch.ones(WEIGHT), torch.ones(OUTPUT)
     ours = (
@@ -58,13 +58,13 @@ def test_operators_count_their_numbers(window: tuple, message: str) -> None:
         "expected 2 values of stride, 4 of padding (top, bottom, left, right) and 2 of dilation, "
         "but got " + message,
     )
-    assert error_of(RAW.conv2d, input, weight, None, *window) == ours
-    assert error_of(RAW.conv2d_input, INPUT, weight, grad_output, *window) == ours
-    assert error_of(RAW.conv2d_weight, input, WEIGHT, grad_output, *window) == ours
+    assert error_of(RAW.conv2d, input, weight, None, *params) == ours
+    assert error_of(RAW.conv2d_input, INPUT, weight, grad_output, *params) == ours
+    assert error_of(RAW.conv2d_weight, input, WEIGHT, grad_output, *params) == ours
 
 
 @pytest.mark.parametrize(
-    ("window", "message"),
+    ("params", "message"),
     [
         (((1, 0), (0, 0, 0, 0), (1, 1), 1), "non-positive stride is not supported"),
         (((1, 1), (0, 0, 0, -1), (1, 1), 1), "negative padding is not supported"),
@@ -73,9 +73,9 @@ def test_operators_count_their_numbers(window: tuple, message: str) -> None:
     ],
     ids=["stride", "padding", "dilation", "groups"],
 )
-def test_operators_check_for_themselves(window: tuple, message: str) -> None:
+def test_operators_check_for_themselves(params: tuple, message: str) -> None:
     input, weight, grad_output = torch.ones(INPUT), torch.ones(WEIGHT), torch.ones(OUTPUT)
     ours = RuntimeError, message
-    assert error_of(RAW.conv2d, input, weight, None, *window) == ours
-    assert error_of(RAW.conv2d_input, INPUT, weight, grad_output, *window) == ours
-    assert error_of(RAW.conv2d_weight, input, WEIGHT, grad_output, *window) == ours
+    assert error_of(RAW.conv2d, input, weight, None, *params) == ours
+    assert error_of(RAW.conv2d_input, INPUT, weight, grad_output, *params) == ours
+    assert error_of(RAW.conv2d_weight, input, WEIGHT, grad_output, *params) == ours

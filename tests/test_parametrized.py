@@ -22,7 +22,7 @@ PARAMETRIZATIONS = [
 
 
 def parametrized(register: Callable[[nn.Module], nn.Module]) -> nn.Module:
-    """In eval mode, where spectral_norm's estimate stands still."""
+    """In eval mode, where spectral_norm's estimate does not change."""
     torch.manual_seed(0)
     return nn.Sequential(register(nn.Conv2d(2, 4, 3, dtype=torch.float64)), nn.Tanh()).eval()
 

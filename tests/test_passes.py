@@ -39,7 +39,7 @@ def torchs(case: Case, input: Tensor, weight: Tensor, bias: Tensor, grad_output:
 
 
 def reductions(case: Case, grad_output: Tensor) -> tuple[int, int, int, int]:
-    """How many products the longest sum of each result has."""
+    """The number of products of the longest sum of each result."""
     outputs = grad_output.shape[0] * grad_output.shape[2] * grad_output.shape[3]
     C_in, C_out = case.channels
     per_tap = taps(case)
@@ -72,11 +72,11 @@ def check_against_torch(
 @pytest.mark.parametrize("dtype", PRECISE, ids=str)
 @pytest.mark.parametrize("case", CASES, ids=str)
 def test_named_cases_agree_with_torch(case: Case, dtype: torch.dtype) -> None:
-    """Poisoned memory: an element that a pass forgets would be NaN and agree with nothing."""
+    """New memory is NaN: an element that a pass does not write would agree with nothing."""
     check_against_torch(case, dtype)
 
 
-# Larger than the blocks into which the fast loops cut a pass. Float64 takes 8 bytes.
+# Larger than the blocks of the fast loops. Float64 takes 8 bytes.
 BLOCKED = [
     Case("dense", "several blocks of channels", channels=(150, 70), image=(9, 9), padding=1),
     Case("small_images", "many share a stretch", N=60, channels=(17, 9), image=(3, 3), padding=1),
@@ -190,7 +190,7 @@ def test_integers_are_exact(case: Case, dtype: torch.dtype) -> None:
 @pytest.mark.parametrize("dtype", [*PRECISE, torch.int64, torch.bfloat16], ids=str)
 @pytest.mark.parametrize("case", CASES, ids=str)
 def test_gather_agrees_with_scatter(case: Case, dtype: torch.dtype) -> None:
-    """Two loop nests that share nothing but the relation; whole numbers, so bit for bit."""
+    """Two loop nests that share only the relation; whole numbers, so bit for bit."""
     input, weight, _, grad_output = (t.to(dtype) for t in whole_numbers(case, largest=3))
     stride, dilation = ((v, v) if isinstance(v, int) else v for v in (case.stride, case.dilation))
     params = (stride, case.sides, dilation, case.groups)
@@ -216,7 +216,7 @@ def test_complex_gradients_conjugate_in_both_forms(pass_name: str) -> None:
 
 @pytest.mark.usefixtures("kernel", "poisoned")
 def test_inputs_that_no_output_sees_get_zero() -> None:
-    """Stride 3 under a kernel of 1: two pixels of three are never read, and yet are written."""
+    """Stride 3 under a kernel of 1: two pixels of three are never read, but are written."""
     grad = convgrad_ext.conv2d_input(
         (1, 1, 7, 7), torch.ones(1, 1, 1, 1), torch.ones(1, 1, 3, 3), stride=3
     )
@@ -263,7 +263,7 @@ LARGE = [
 def test_bitwise_the_same_for_any_number_of_threads(
     case: Case, dtype: torch.dtype, threads: int
 ) -> None:
-    """Threads share out destinations; no sum is split by how many there are."""
+    """Threads own destinations; no sum is split by the number of threads."""
     with convgrad_ext.allow_winograd(case.name.startswith("winograd")):
         check_threads(case, dtype, threads)
 

@@ -69,7 +69,7 @@ def forward(case: Case, distribution: str) -> tuple[Run, Tensor, float]:
 
 @cache
 def grad_input(case: Case, distribution: str) -> tuple[Run, Tensor, float]:
-    """The same of grad_input, whose sums go over C_out: the channels of the case trade places."""
+    """The same for grad_input, whose sums go over C_out: the channels of the case are exchanged."""
     C_in, C_out = case.channels
     size, weight_size = (case.N, C_out, *case.image), (C_in, C_out, *case.kernel)
     weight = draw(distribution, *weight_size, seed=0)
@@ -98,7 +98,7 @@ LONG = [
 
 
 def parameters(winograd: bool) -> list[Any]:
-    """Every long sum by the default loops; those that Winograd's take by these as well."""
+    """Every long sum by the default loops; some by Winograd's loops as well."""
     ours = [(sums, case) for sums, case in LONG if not winograd or case.name in TAKEN_BY_WINOGRAD]
     suffix = "-winograd" if winograd else ""
     return [

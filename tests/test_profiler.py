@@ -63,7 +63,7 @@ def test_make_fx_shows_each_pass_once(mode: str) -> None:
 
 
 def test_the_profiler_shows_each_pass_with_its_shapes() -> None:
-    """Also without gradients, and whatever records them in between."""
+    """Also without gradients, and with other recorded operations in between."""
     with profile(activities=[ProfilerActivity.CPU], record_shapes=True) as profiled:
         training_step(*operands())
     shapes = {event.name: event.input_shapes for event in profiled.events()}
@@ -74,7 +74,7 @@ def test_the_profiler_shows_each_pass_with_its_shapes() -> None:
 
 
 def test_the_profiler_names_the_backward_pass() -> None:
-    """Its row is told from the passes that it calls, and from PyTorch's ConvolutionBackward."""
+    """Its row is not that of the passes that it calls, or of PyTorch's ConvolutionBackward."""
     with profile(activities=[ProfilerActivity.CPU]) as profiled:
         training_step(*operands())
     backward = [e.name for e in profiled.events() if e.name.startswith("Conv2d")]
@@ -82,7 +82,7 @@ def test_the_profiler_names_the_backward_pass() -> None:
 
 
 def test_a_tensor_names_the_pass_that_made_it() -> None:
-    """What an error of anomaly mode, torchviz and print(tensor) show."""
+    """The name that errors of anomaly mode, torchviz and print(tensor) show."""
     input, weight, _ = operands()
     output = convgrad_ext.conv2d(input, weight, **PARAMS)
     grads = torch.autograd.grad(output.sum(), (input, weight), create_graph=True)

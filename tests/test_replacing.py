@@ -41,7 +41,7 @@ def layer(**arguments: Any) -> nn.Conv2d:
 
 
 class Scaled(nn.Conv2d):
-    """A forward of its own, which convert leaves alone."""
+    """A forward of its own, which convert does not change."""
 
     def forward(self, input: Tensor) -> Tensor:
         return 2 * F.conv2d(input, self.weight, self.bias)
@@ -52,7 +52,7 @@ def scaled() -> Tensor:
     return Scaled(4, 6, 3, dtype=torch.float64)(IMAGES)
 
 
-# What is replaced
+# Calls that are replaced
 
 CALLS = [
     pytest.param(lambda: F.conv2d(IMAGES, FILTERS), id="two_operands"),
@@ -141,11 +141,11 @@ def test_differences_are_ours() -> None:
         assert F.conv2d(IMAGES, FILTERS, padding="same", stride=2).shape == (2, 6, 5, 4)
 
 
-# What is not taken
+# Calls that are refused
 
 
 class Named(Tensor):
-    """A tensor that knows how PyTorch's conv2d is done, and no other function."""
+    """A tensor that implements PyTorch's conv2d, and no other function."""
 
     @classmethod
     def __torch_function__(cls, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
@@ -178,7 +178,7 @@ def test_shapes_that_do_not_match_are_refused() -> None:
 
 def test_subclasses_of_tensor_keep_their_class() -> None:
     class Image(Tensor):
-        """It computes what every tensor does, under its own name."""
+        """It computes the same as every tensor, under its own name."""
 
     call = lambda: F.conv2d(IMAGES.as_subclass(Image), FILTERS)  # noqa: E731
     with replacing_conv2d():
@@ -239,7 +239,7 @@ async def stream() -> Any:
 
 @pytest.mark.parametrize("later", [generator, coroutine, stream])
 def test_a_decorator_refuses_functions_that_run_later(later: Callable) -> None:
-    """They would run outside of the block, on PyTorch's."""
+    """They would run outside of the block, on PyTorch's loops."""
     with pytest.raises(TypeError, match=f"replacing_conv2d: {later.__name__} is a generator or"):
         replacing_conv2d()(later)
 
@@ -253,7 +253,7 @@ def test_other_threads_are_left_alone() -> None:
     assert found == [True]
 
 
-# With what else PyTorch has
+# With other parts of PyTorch
 
 
 @pytest.mark.parametrize("guard", [torch.no_grad, torch.inference_mode])

@@ -98,5 +98,5 @@ def test_revert_takes_same_padding_without_stride() -> None:
 def test_only_modules_are_taken(change: Callable, value: Any, name: str) -> None:
     with pytest.raises(TypeError) as refused:
         change(value)
-    told = f"{change.__name__}: module must be a torch.nn.Module, but got {name}"
-    assert str(refused.value) == told
+    message = f"{change.__name__}: module must be a torch.nn.Module, but got {name}"
+    assert str(refused.value) == message

@@ -70,7 +70,7 @@ def test_scripted_padding_modes(mode: str, padding: Any, stride: int, around: An
 
 @pytest.mark.parametrize("padding", [1, ((1, 2), (0, 1)), "same"], ids=str)
 def test_scripted_layer_pads_as_a_changed_layer_does(padding: Any) -> None:
-    """Libraries change the sides of a living layer; they do before and after it is scripted."""
+    """Libraries change the sides of a layer, before and after it is scripted."""
     layer = convgrad_ext.Conv2d(1, 2, 3, 2, padding, padding_mode="circular", dtype=torch.float64)
     image = torch.randn(1, 1, 7, 6, dtype=torch.float64)
     layer._reversed_padding_repeated_twice = [2, 0, 0, 1]
@@ -82,7 +82,7 @@ def test_scripted_layer_pads_as_a_changed_layer_does(padding: Any) -> None:
 
 
 def test_scripted_same_padding_follows_the_image() -> None:
-    """Strided 'same' is computed anew for each size: output ceil(H/2) x ceil(W/3)."""
+    """Strided 'same' is computed for each size: output ceil(H/2) x ceil(W/3)."""
     scripted = torch.jit.script(convgrad_ext.Conv2d(1, 2, 3, stride=(2, 3), padding="same"))
     for image, output in [((7, 6), (4, 2)), ((8, 7), (4, 3)), ((3, 10), (2, 4)), ((1, 1), (1, 1))]:
         assert scripted(torch.zeros(1, 1, *image)).shape == (1, 2, *output)
@@ -113,7 +113,7 @@ def test_scripted_layer_refuses_as_the_layer_does() -> None:
 
 
 def test_scripted_layer_in_float16_and_float64() -> None:
-    """`to` changes a scripted layer as any other."""
+    """`to` changes a scripted layer like any other."""
     scripted = torch.jit.script(convgrad_ext.Conv2d(1, 1, 1))
     for dtype in (torch.float16, torch.float64):
         assert scripted.to(dtype)(torch.zeros(1, 1, 2, 2, dtype=dtype)).dtype == dtype
@@ -157,7 +157,7 @@ def test_scripted_converted_model() -> None:
 
 
 def test_saved_and_loaded_in_another_process(tmp_path: Path) -> None:
-    """It has imported convgrad_ext, which brings the operators, and trains what it loads."""
+    """It imports convgrad_ext, which registers the operators, and trains the loaded layer."""
     torch.manual_seed(0)
     model, image = nn.Sequential(*convgrad_ext.convert(Net()).layers), torch.randn(2, 1, 9, 8)
     torch.jit.save(torch.jit.script(model), tmp_path / "scripted.pt")
@@ -187,7 +187,7 @@ for file in ("scripted.pt", "traced.pt"):
 
 @pytest.mark.parametrize("case", [c for c in CASES if c.in_torch or c.padding != "same"], ids=str)
 def test_traced_layer(case: Case) -> None:
-    """The trace holds one operator of ours, and serves batches of another size."""
+    """The trace contains one operator of ours, and takes batches of another size."""
     layer = layer_of(case)
     image, weight, bias = (case.tensors(torch.float64)[0], layer.weight, layer.bias)
     traced = torch.jit.trace(layer, (image,))
@@ -200,7 +200,7 @@ def test_traced_layer(case: Case) -> None:
 
 @pytest.mark.parametrize("mode", ["zeros", "reflect"])
 def test_a_trace_of_strided_same_says_what_it_keeps(mode: str) -> None:
-    """Its padding is a number of the traced image: PyTorch has a warning for that."""
+    """Its padding is a number of the traced image, and PyTorch warns of that."""
     layer = convgrad_ext.Conv2d(1, 1, 3, stride=2, padding="same", padding_mode=mode).double()
     image = torch.randn(1, 1, 8, 7, dtype=torch.float64)
     with pytest.warns(torch.jit.TracerWarning, match=r"padding='same' with stride=\(2, 2\)"):
@@ -210,7 +210,7 @@ def test_a_trace_of_strided_same_says_what_it_keeps(mode: str) -> None:
 
 @pytest.mark.parametrize("padding", [((1, 0), (0, 2)), "same"], ids=str)
 def test_traced_gradients(padding: Any) -> None:
-    """conv2d_input and conv2d_weight, called in what is traced."""
+    """conv2d_input and conv2d_weight, called in the traced function."""
     image, weight = torch.randn(2, 1, 5, 4).double(), torch.randn(3, 1, 3, 3).double()
     case = Case("", "", padding=padding, same=(1, 1, 1, 1))
     grad = torch.ones_like(case.torch_conv2d(image, weight))

@@ -78,7 +78,7 @@ def test_functions_of_a_known_cpp_text(ending: str, tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("folder", FOLDERS)
 def test_every_folder_has_files(folder: str) -> None:
-    """A folder that has moved would otherwise pass for one of short functions."""
+    """An empty folder would pass the tests below."""
     assert list(files(folder))
 
 

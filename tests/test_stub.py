@@ -1,4 +1,4 @@
-"""What is written about the package is so: the stub of _C, the docstrings' parts and messages."""
+"""The stub of _C, the docstrings' parts and their messages agree with the package."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from convgrad_ext import _C
 PACKAGE = Path(convgrad_ext.__file__).parent
 STUB = ast.parse((PACKAGE / "_C.pyi").read_text())
 
-# The stub alone is looked at: torch's own stubs would take twenty seconds more.
+# Only the stub is checked: torch's own stubs would take twenty seconds more.
 MYPY = "[mypy]\nfollow_imports = skip\n"
 ALLOWED = (
     # pybind11's classes have its own metaclass, which no stub names.
@@ -156,7 +156,7 @@ DOCUMENTED = [
     [pytest.param(name, call, id=f"{name}-{i}") for i, (name, call) in enumerate(DOCUMENTED)],
 )
 def test_documented_messages_are_the_real_ones(name: str, call: Callable[[], object]) -> None:
-    """Word by word, in quotation marks; use_kernel's names the kernels of the processor at hand."""
+    """Word by word, in quotation marks; that of use_kernel names the kernels of this processor."""
     with pytest.raises((TypeError, ValueError, RuntimeError)) as refused:
         call()
     assert f'"{flat(str(refused.value))}"' in flat(docstring(name))

@@ -1,4 +1,4 @@
-"""Tools of PyTorch that look layers up by their exact type: each way in beside a plain model."""
+"""Tools of PyTorch that look up layers by their exact type: each way beside a plain model."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ import convgrad_ext
 from convgrad_ext import convert, replacing_conv2d
 
 pytestmark = pytest.mark.filterwarnings(
-    # torch 2.10 and later say so, and still have it
+    # torch 2.10 and later warn of it, and still have it
     "ignore:torch.ao.quantization is deprecated:DeprecationWarning",
     # of observers that its own defaults make, and of the weights of its own layers
     "ignore:Please use quant_min and quant_max:UserWarning",
@@ -48,7 +48,7 @@ def kept() -> nn.Sequential:
     return convert(model(), keep_class=True)
 
 
-# The two ways in that change no class: a model, and the block in which it is worked on.
+# The two ways that change no class: a model, and the block in which the tool runs.
 WAYS = pytest.mark.parametrize(
     ("ours", "block"),
     [
@@ -80,7 +80,7 @@ def names(module: nn.Module) -> list[str]:
 )
 @WAYS
 def test_fusion(fuse: Callable[[nn.Module], nn.Module], ours: Callable, block: Any) -> None:
-    """The batch norm goes into the weight, and both convolutions go on running here."""
+    """The batch norm is fused into the weight, and both convolutions still run here."""
     expected = fuse(model())
     with block():
         fused = fuse(ours())
@@ -107,7 +107,7 @@ def test_fusion_for_training(ours: Callable, block: Any) -> None:
 
 @pytest.mark.parametrize("change", [convert, lambda m: convert(m, keep_class=True)])
 def test_fuse_conv_bn_eval(change: Callable[[nn.Module], nn.Module]) -> None:
-    """It looks nothing up: either way in will do."""
+    """It looks up no layer: each way is right."""
     module = change(model())
     fused = fuse_conv_bn_eval(module[0], module[1])
     assert convolutions(lambda: fused(images())) == [OURS]
@@ -115,13 +115,13 @@ def test_fuse_conv_bn_eval(change: Callable[[nn.Module], nn.Module]) -> None:
 
 
 def test_fuse_modules_refuses_a_converted_class() -> None:
-    """What docs/converting.md says of it."""
+    """As docs/converting.md has it."""
     with pytest.raises(AssertionError, match="did not find fuser method"):
         quantization.fuse_modules(convert(model()), [BRANCH])
 
 
 def test_fuse_fx_leaves_a_converted_class() -> None:
-    """What docs/converting.md warns of."""
+    """docs/converting.md warns of it."""
     fused = quantize_fx.fuse_fx(convert(model()))
     assert "torch.ao.nn.intrinsic.modules.fused.ConvReLU2d" not in names(fused)
     assert_equal(fused(images()), model()(images()))
@@ -153,7 +153,7 @@ def quantized_by_layer(module: nn.Module) -> nn.Module:
 
 @torch.no_grad()
 def steps_apart(actual: Tensor, expected: Tensor) -> float:
-    """How many steps of an 8-bit output lie between two results."""
+    """The number of steps of an 8-bit output between two results."""
     step = (expected.max() - expected.min()) / 255
     return ((actual - expected).abs() / step).max().item()
 
@@ -163,7 +163,7 @@ def steps_apart(actual: Tensor, expected: Tensor) -> float:
 def test_quantization(quantized: Callable, ours: Callable, block: Any) -> None:
     """Every layer becomes the layer of integers that a plain model gets.
 
-    The observers saw results that differ in their last digit, so a number may fall on the other
+    The observers get results that differ in their last digit, so a number may be on the other
     side of a step.
     """
     expected = quantized(model())
@@ -184,14 +184,14 @@ def test_calibration_runs_here(ours: Callable, block: Any) -> None:
 
 
 def test_graph_quantization_leaves_a_converted_class_in_float() -> None:
-    """What docs/converting.md warns of."""
+    """docs/converting.md warns of it."""
     actual = quantized_by_graph(convert(model()))
     assert not set(names(actual)) & set(QUANTIZED)
     assert convolutions(lambda: actual(images())) == [OURS, OURS]
 
 
 def test_a_converted_class_refuses_quantized_input() -> None:
-    """What docs/converting.md says of eager quantization, which leaves it in float."""
+    """As docs/converting.md has it: eager quantization leaves it in float."""
     whole = nn.Sequential(quantization.QuantStub(), convert(model())[0])
     whole.qconfig = quantization.get_default_qconfig(torch.backends.quantized.engine)
     prepared = quantization.prepare(whole.eval())
@@ -208,7 +208,7 @@ def prepared_for_training(module: nn.Module) -> nn.Module:
 
 
 def test_quantization_aware_training() -> None:
-    """PyTorch makes layers of its own there, which replacing_conv2d runs here."""
+    """PyTorch makes layers of its own there, which run here under replacing_conv2d."""
     expected, actual = prepared_for_training(model()), prepared_for_training(kept())
     assert names(actual) == names(expected)
     assert "torch.ao.nn.intrinsic.qat.modules.conv_fused.ConvBnReLU2d" in names(actual)
@@ -220,7 +220,7 @@ def test_quantization_aware_training() -> None:
 
 
 def test_quantization_aware_training_leaves_a_converted_class() -> None:
-    """What docs/converting.md warns of."""
+    """docs/converting.md warns of it."""
     actual = prepared_for_training(convert(model()))
     assert "torch.ao.nn.intrinsic.qat.modules.conv_fused.ConvBnReLU2d" not in names(actual)
     assert convolutions(lambda: actual(images())) == [OURS, OURS]

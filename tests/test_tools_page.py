@@ -1,4 +1,4 @@
-"""The examples of docs/tools.md give what stands there."""
+"""The examples of docs/tools.md give the results on that page."""
 
 from __future__ import annotations
 

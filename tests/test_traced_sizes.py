@@ -1,4 +1,4 @@
-"""Graphs hold for images of every size: no form of padding asks a tracer for numbers.
+"""Graphs are valid for images of every size: no form of padding makes sizes into numbers.
 
 The rows are the forms of padding and the padding modes; the columns are torch.compile,
 torch.export, torch.fx and make_fx. Expected values come from torch.nn.functional.conv2d, run
@@ -37,7 +37,7 @@ FORMS = [
 SAME_STRIDED = [form for form in FORMS if form.id.startswith("same_") and "dilated" not in form.id]
 MODES = ["zeros", "circular", "reflect", "replicate"]
 # Each remainder of 2 and of 3 in both axes. The first is the size that graphs are made with; no two
-# of its extents are equal, because a compiler would take them for one symbol.
+# of its extents are equal, because a compiler would make them one symbol.
 SIZES = [(4, 2, 9, 8), (5, 2, 10, 13), (3, 2, 12, 11), (6, 2, 7, 14)]
 # From 7 on every output has two pixels or more: an extent of 1 is another case to torch.
 FREE = {0: Dim("N"), 2: Dim("H", min=7), 3: Dim("W", min=7)}
@@ -66,7 +66,7 @@ def images(size: tuple[int, ...]) -> Tensor:
 
 
 def same_sides(extent: int, kernel: int, stride: int, dilation: int) -> tuple[int, int]:
-    """The pixels that ceil(extent / stride) outputs see and the image does not have."""
+    """The pixels that ceil(extent / stride) outputs read and the image does not have."""
     outputs = -(-extent // stride)
     missing = max((outputs - 1) * stride + dilation * (kernel - 1) + 1 - extent, 0)
     return missing // 2, missing - missing // 2
@@ -78,8 +78,8 @@ def sides_of(layer: nn.Conv2d, image: Tensor) -> tuple[int, ...]:
     if padding == "valid":
         return 0, 0, 0, 0
     if padding == "same":
-        window = (image.shape[2:], layer.kernel_size, layer.stride, layer.dilation)
-        padding = tuple(map(same_sides, *window))
+        axes = (image.shape[2:], layer.kernel_size, layer.stride, layer.dilation)
+        padding = tuple(map(same_sides, *axes))
     vertical, horizontal = (p if isinstance(p, tuple) else (p, p) for p in padding)
     return (*horizontal, *vertical)
 
@@ -144,7 +144,7 @@ def test_one_compiled_graph_differentiates_all_sizes(form: dict[str, Any]) -> No
 
 
 def test_sizes_become_symbols_with_the_second_one() -> None:
-    """Without `dynamic`, the compiler starts from numbers and gives them up when they change."""
+    """Without `dynamic`, the compiler makes numbers into symbols when they change."""
     graphs = CompileCounterWithBackend("aot_eager")
     layer = built({"padding": "same", "stride": 2})
     assert_computes(torch.compile(layer, fullgraph=True, backend=graphs), layer)
@@ -167,7 +167,7 @@ def one_symbol_each() -> Iterator[None]:
 @pytest.mark.usefixtures("one_symbol_each")
 @pytest.mark.parametrize("stride", [1, 2], ids=["stride_1", "stride_2"])
 def test_kernel_sizes_are_symbols_too(stride: int) -> None:
-    """Where the weight comes as an argument, one graph serves kernels of several sizes."""
+    """Where the weight is an argument, one graph takes kernels of several sizes."""
     graphs = CompileCounterWithBackend("aot_eager")
     compiled = torch.compile(convgrad_ext.conv2d, fullgraph=True, dynamic=True, backend=graphs)
     for kernel_size in [(3, 5), (4, 3), (7, 6)]:
@@ -181,7 +181,7 @@ def test_kernel_sizes_are_symbols_too(stride: int) -> None:
 @pytest.mark.usefixtures("one_symbol_each")
 @pytest.mark.parametrize("form", SAME_STRIDED)
 def test_compiled_gradients_asked_for_by_name(form: dict[str, Any]) -> None:
-    """conv2d_input and conv2d_weight find out by themselves how much 'same' is."""
+    """conv2d_input and conv2d_weight compute the sides of 'same' themselves."""
     layer = built(form)
     params = (layer.stride, layer.padding, layer.dilation)
 
@@ -209,7 +209,7 @@ def test_compiled_gradients_asked_for_by_name(form: dict[str, Any]) -> None:
 
 def exported(module: nn.Module, strict: bool, sizes: dict[int, Any] = FREE) -> ExportedProgram:
     """The program of images whose batch, height and width are free, made with the first size."""
-    # Strict export takes no module whose own forward is PyTorch's, not even a subclass's.
+    # Strict export refuses a module whose forward is PyTorch's, and a subclass of such a module.
     module = nn.Sequential(module)
     return export(module, (images(SIZES[0]),), dynamic_shapes=(sizes,), strict=strict)
 
@@ -226,7 +226,7 @@ def test_exported_with_free_sizes(form: dict[str, Any], mode: str, strict: bool)
 @pytest.mark.parametrize("mode", ["zeros", "circular"])
 @pytest.mark.parametrize("form", SAME_STRIDED)
 def test_sizes_left_to_export_stay_free(form: dict[str, Any], mode: str, strict: bool) -> None:
-    """With Dim.AUTO, export would fix or tie a size that is asked for, and tell nobody."""
+    """With Dim.AUTO, export would silently fix or tie a size whose value is read."""
     layer = built(form, mode)
     assert_computes(exported(layer, strict, AUTO).module(), layer)
 
@@ -302,7 +302,7 @@ def test_pad_circular_is_torchs(size: tuple[int, ...], sides: tuple[int, ...]) -
 
 @pytest.mark.parametrize("sides", [(6, 0, 0, 0), (0, 6, 0, 0), (0, 0, 5, 0), (0, 0, 0, 5)], ids=str)
 def test_pad_circular_wraps_around_once(sides: tuple[int, ...]) -> None:
-    """As F.pad, which says no more than the first sentence."""
+    """As F.pad, whose message is the first sentence only."""
     message = "Padding value causes wrapping around more than once"
     image = images((2, 3, 4, 5))
     with pytest.raises(RuntimeError, match=message):

@@ -1,4 +1,4 @@
-"""torch.func in the operators' own corners: batching rules, the companions, the bare Functions.
+"""torch.func on the parts of the operators: batching rules, the other two passes, the Functions.
 
 Every transform and nesting by itself is a cell of docs/works.md, see test_works.py. Expected values
 come from the same transform of torch.nn.functional.conv2d, or from a loop over the batch.
@@ -41,7 +41,7 @@ def operands(*batch: int) -> tuple[Tensor, Tensor, Tensor]:
 
 
 def loss_of(conv: Conv) -> Conv:
-    """A loss whose derivatives vanish at no order that is looked at here."""
+    """A loss whose derivatives are not zero at any order that is tested here."""
     return lambda input, weight, bias: (conv(input, weight, bias, **PARAMS) ** 3).sum()
 
 
@@ -78,7 +78,7 @@ BATCHED: dict[str, tuple[Callable[[Conv], Any], tuple[int | None, ...]]] = {
 
 
 def assert_same(actual: Any, expected: Any) -> None:
-    """Equal to float64 precision, and not all zero: a dropped derivative would be."""
+    """Equal to float64 precision, and not all zero, as a missing derivative would be."""
     for a, e in zip(tree_leaves(actual), tree_leaves(expected), strict=True):
         a, e = a.detach(), e.detach()
         assert e.abs().max() > 0

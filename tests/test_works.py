@@ -1,7 +1,7 @@
-"""Every cell of docs/works.md: what PyTorch does to our convolution and to its own.
+"""Every cell of docs/works.md: PyTorch's uses of our convolution and of its own.
 
-Ours has to be right in every cell, but for those that say why it cannot be. The page is compared
-with what the cells give: a release of PyTorch that does better, or worse, shows here.
+Ours has to be right in every cell, except where the cell gives a reason. The page is compared
+with the results of the cells, so a release of PyTorch that does better or worse fails here.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ def test_ours_is_right(cell: Cell) -> None:
 
 @pytest.mark.parametrize("cell", asked([cell for cell in CELLS if cell.limit]))
 def test_limits_of_ours_are_those_of_the_page(cell: Cell) -> None:
-    """Pinned: one that is lifted is to be taken off the page."""
+    """Pinned: remove one from the page when it is solved."""
     skip_another_release()
     assert outcome_of(cell.check, OURS) == OUTCOMES[str(cell)][OURS.name]
 

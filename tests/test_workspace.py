@@ -23,14 +23,14 @@ LANES = {"avx512": 16, "avx2": 8, "baseline": 4}  # of float32 in a vector
 FAST = [name for name in available_kernels() if name in LANES]
 PASSES = ("forward", "grad_input", "grad_weight")
 
-# The system counts what is resident to a quarter of a MiB.
+# The system counts resident memory to a quarter of a MiB.
 SMALL_CHANGE = MEBIBYTE // 4
 
 
 def layer(
     reason: str, N: int, channels: tuple[int, int], image: tuple[int, int], K: int, **params: int
 ) -> Layer:
-    """A square kernel, with as much padding as keeps the image's size at stride 1."""
+    """A square kernel, with the padding that keeps the image's size at stride 1."""
     C_in, C_out = channels
     dilation = params.get("dilation", 1)
     padding = params.get("padding", dilation * (K - 1) // 2)

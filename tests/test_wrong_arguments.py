@@ -62,7 +62,7 @@ def test_unknown_keywords(arguments: dict[str, int]) -> None:
         convgrad_ext.conv2d(input, weight, **arguments)
 
 
-# What PyTorch has no call for
+# Calls that PyTorch does not have
 
 SIZE_TOLD = (
     "Given input of size [2, 4, 5, 5] and weight of size [6, 4, 3, 3], expected grad_output to "
@@ -95,12 +95,12 @@ def test_grad_output_of_another_size(size: tuple[int, ...]) -> None:
 
 
 def test_batched_grad_output_of_one_image() -> None:
-    """Neither may be taken for the other; the message names the sizes that do not go together."""
+    """Neither is taken for the other; the message names the sizes that do not match."""
     input, weight, grad_output = torch.ones(INPUT[1:]), torch.ones(WEIGHT), torch.ones(OUTPUT)
-    told = "expected grad_output to have the size"
-    with pytest.raises(RuntimeError, match=told):
+    message = "expected grad_output to have the size"
+    with pytest.raises(RuntimeError, match=message):
         convgrad_ext.conv2d_input(INPUT[1:], weight, grad_output)
-    with pytest.raises(RuntimeError, match=told):
+    with pytest.raises(RuntimeError, match=message):
         convgrad_ext.conv2d_weight(input, WEIGHT, grad_output)
 
 
@@ -117,29 +117,29 @@ NOT_A_SIZE = [
 @pytest.mark.parametrize("size", NOT_A_SIZE)
 def test_not_a_size(size: Any) -> None:
     operand, grad_output = torch.ones(INPUT), torch.ones(OUTPUT)
-    told = "convgrad_ext: {} must be a size, a tuple of ints, but got " + repr(size)
+    message = "convgrad_ext: {} must be a size, a tuple of ints, but got " + repr(size)
     assert error_of(convgrad_ext.conv2d_input, size, operand, grad_output) == (
         TypeError,
-        told.format("input_size"),
+        message.format("input_size"),
     )
     assert error_of(convgrad_ext.conv2d_weight, operand, size, grad_output) == (
         TypeError,
-        told.format("weight_size"),
+        message.format("weight_size"),
     )
 
 
 @pytest.mark.parametrize("size", [(), (5, 5), (1, 2, 4, 5, 5)], ids=str)
 def test_input_size_of_wrong_length(size: tuple[int, ...]) -> None:
-    told = "Expected 3D (unbatched) or 4D (batched) input to conv2d, but got input of size: "
+    message = "Expected 3D (unbatched) or 4D (batched) input to conv2d, but got input of size: "
     ours = error_of(convgrad_ext.conv2d_input, size, torch.ones(WEIGHT), torch.ones(OUTPUT))
-    assert ours == (RuntimeError, told + str(list(size)))
+    assert ours == (RuntimeError, message + str(list(size)))
 
 
 @pytest.mark.parametrize(
     "size", [(-2, 4, 5, 5), (2, -4, 5, 5), (2, 4, -5, 5), (2, 4, 5, -5)], ids=str
 )
 def test_negative_input_size(size: tuple[int, ...]) -> None:
-    """Never an allocation of a negative size; the size asked for is in the message."""
+    """Never an allocation of a negative size; the given size is in the message."""
     asked = next(str(extent) for extent in size if extent < 0)
     with pytest.raises(RuntimeError, match=asked):
         convgrad_ext.conv2d_input(size, torch.ones(WEIGHT), torch.ones(OUTPUT))
@@ -147,7 +147,7 @@ def test_negative_input_size(size: tuple[int, ...]) -> None:
 
 @pytest.mark.parametrize("size", [(6, 4, 0, 3), (6, 4, 3, 0)], ids=str)
 def test_kernel_without_taps(size: tuple[int, ...]) -> None:
-    """PyTorch's backends each fail in their own way, or give zeros."""
+    """Each of PyTorch's backends fails in its own way, or gives zeros."""
     input, weight, grad_output = torch.ones(INPUT), torch.ones(size), torch.ones(OUTPUT)
     ours = (
         RuntimeError,

@@ -15,7 +15,7 @@ def rounding_bound(reduction: int, dtype: torch.dtype) -> float:
 
     A sum of n rounded products in any order errs by at most n*u/(1 - n*u) times the sum of their
     magnitudes, u = eps/2 (Higham, Accuracy and Stability of Numerical Algorithms, section 4.2).
-    Both sides of a comparison err, so the bound is n*eps; a complex product is a sum of two, hence
+    Both sides of a comparison err, so the bound is n*eps. A complex product is a sum of two, hence
     the factor 2. Half precision accumulates in float32 and rounds once more at the end.
     """
     terms = 2 * max(reduction, 1) + 1
@@ -39,12 +39,12 @@ def assert_sums_equal(actual: Tensor, expected: Tensor, magnitudes: Tensor, redu
 
 
 def own_products_bound(products: NDArray[np.int64], dtype: torch.dtype) -> NDArray[np.float64]:
-    """The error of sums of so many products, with respect to the sums of *their own* magnitudes.
+    """The error of sums of `products` products, with respect to the sums of *their own* magnitudes.
 
-    Where each product passes d roundings on its way, the sum errs by at most d*u/(1 - d*u) times
-    the sum of the magnitudes, u = eps/2 (Higham, section 3.1). Added up in any order, a sum of n
-    products has d <= n: the product's own rounding, where it is not fused with the addition, and
-    n - 1 additions, for the first one starts from zero. Sums in a wider type round once at the end:
+    Where each product is rounded d times, the sum errs by at most d*u/(1 - d*u) times the sum of
+    the magnitudes, u = eps/2 (Higham, section 3.1). Added up in any order, a sum of n products has
+    d <= n: the product's own rounding, where it is not fused with the addition, and n - 1
+    additions, because the first one starts from zero. Sums in a wider type round once at the end,
     hence n + 1. The exact sums that we compare with have rounded too, 2^11 times less or better.
     """
     u = torch.finfo(dtype).eps / 2
@@ -53,7 +53,7 @@ def own_products_bound(products: NDArray[np.int64], dtype: torch.dtype) -> NDArr
 
 
 # No sum of more products runs in one register: the next ones start from zero, and the sums are
-# added up in turn.
+# added up one after the other.
 LONGEST_CHAIN = 512
 
 
@@ -61,7 +61,7 @@ LONGEST_CHAIN = 512
 def error_of_a_cut_sum(products: int, dtype: torch.dtype, sums: int = 1000) -> float:
     """The root mean square error of sums of products of numbers from 0 to 1, cut into chains.
 
-    No bound of the worst case tells a long chain from a short one, for rounding errors mostly
+    No worst-case bound separates a long chain from a short one, because rounding errors mostly
     cancel. So this adds up such sums one number after the other, each chain and then all of them.
     """
     narrow, wide = {

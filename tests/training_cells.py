@@ -78,8 +78,8 @@ class Training:
         expected = train(self.network(), images, targets)
         shares = (t.chunk(mesh.size())[mesh.get_rank()] for t in (images, targets))
         actual = train(self.wrap(self.network(), mesh), *shares)
-        # Sums of the batch in another order, and what four steps make of their rounding. A gradient
-        # that is not averaged is wrong in its first digit.
+        # The rounding of sums of the batch in another order, after four steps. A gradient
+        # that is not averaged differs in its first digit.
         tolerance = 200 * torch.finfo(self.dtype).eps
         for ours, theirs in zip(actual, expected, strict=True):
             torch.testing.assert_close(ours, theirs, rtol=tolerance, atol=tolerance)
@@ -110,7 +110,7 @@ TRAININGS = (
     # DDP warns where the gradients have other strides than their parameters: "Grad strides do not
     # match bucket view strides".
     *(Training(*way) for way in product(DDP, DTYPES, LAYOUTS, LAYOUTS)),
-    # FSDP2 takes contiguous parameters alone.
+    # FSDP2 takes only contiguous parameters.
     *(Training(*way) for way in product((in_fsdp2,), DTYPES, LAYOUTS, LAYOUTS[:1])),
 )
 CELLS: dict[str, Callable[[DeviceMesh], None]] = {str(way): way for way in TRAININGS}

@@ -1,9 +1,9 @@
-"""Writes docs/works.md, the table of what PyTorch does to a convolution: `make works`.
+"""Writes docs/works.md, the table of PyTorch's uses of a convolution: `make works`.
 
-`python tests/works.py PATTERN` asks only cells whose "group: name" has the pattern, and new ones.
+`python tests/works.py PATTERN` runs only cells whose "group: name" has the pattern, and new ones.
 
-The outcomes are in cells/outcomes.json, from which the page is rendered. test_works.py holds both
-against the cells.
+The page is made from the outcomes in cells/outcomes.json. test_works.py compares both
+with the cells.
 """
 
 from __future__ import annotations
@@ -85,7 +85,7 @@ def matrix_of(cells: list[Cell], outcomes: Outcomes) -> list[str]:
 
 
 def limits_of(cells: list[Cell], outcomes: Outcomes) -> list[str]:
-    """Why ours is not right where it is not, a reason a paragraph."""
+    """The reasons of the cells where ours is not right, a paragraph each."""
     lines = ["", "## Limits"]
     limited = [c for c in cells if c.limit and outcomes[str(c)][OURS.name] != RIGHT]
     for reason in dict.fromkeys(cell.limit for cell in limited):
@@ -106,7 +106,7 @@ def render(release: str, outcomes: Outcomes) -> str:
 
 
 def main(pattern: str = "") -> None:
-    """Asks every cell, or those whose name has the pattern, and writes outcomes and page."""
+    """Runs every cell, or those whose name has the pattern, and writes outcomes and page."""
     known = recorded()[1] if pattern else {}
     outcomes: Outcomes = {}
     for cell in load_cells():
