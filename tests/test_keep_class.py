@@ -3,57 +3,20 @@
 from __future__ import annotations
 
 import copy
-import gc
-import io
-import pickle
-import weakref
 from collections.abc import Callable
 from typing import Any
 
 import pytest
 import torch
 import torch.nn.functional as F
+from kept_layers import kept, model, runs_here
+from one_layer import IMAGES, assert_equal, conv
 from spies import OURS, Graphs, convolutions
-from tolerance import assert_sums_equal
-from torch import Tensor, nn
+from torch import nn
 from torch.nn.utils import parametrizations, parametrize, prune
 
 import convgrad_ext
 from convgrad_ext import convert, revert
-
-
-def operand(*size: int) -> Tensor:
-    generator = torch.Generator().manual_seed(sum(size))
-    return torch.randn(size, dtype=torch.float64, generator=generator)
-
-
-IMAGES = operand(2, 4, 9, 8)
-
-
-def conv(**arguments: Any) -> nn.Conv2d:
-    torch.manual_seed(0)
-    return nn.Conv2d(4, 6, 3, dtype=torch.float64, **arguments)
-
-
-def kept(**arguments: Any) -> nn.Conv2d:
-    return convert(conv(**arguments), keep_class=True)
-
-
-def model() -> nn.Sequential:
-    torch.manual_seed(0)
-    deep = nn.ModuleList([nn.Conv2d(6, 6, 3, groups=2)])
-    deep.forward = lambda x: deep[0](x)  # a list has none
-    return nn.Sequential(nn.Conv2d(4, 6, 3, padding=1), nn.BatchNorm2d(6), deep).double()
-
-
-def assert_equal(actual: Tensor, expected: Tensor) -> None:
-    """Equal up to rounding: no sum here has more than 200 products of size 10."""
-    assert_sums_equal(actual, expected, torch.full_like(expected, 2000.0), reduction=200)
-
-
-def runs_here(layer: nn.Module, input: Tensor = IMAGES) -> bool:
-    return convolutions(lambda: layer(input)) == [OURS]
-
 
 # Changes
 
@@ -160,93 +123,6 @@ def test_a_forward_that_somebody_else_gave_is_left_alone() -> None:
     assert torch.equal(layer(IMAGES), expected)
     revert(layer)
     assert torch.equal(layer(IMAGES), expected)
-
-
-# Copies
-
-
-def by_pickle(module: nn.Module) -> nn.Module:
-    return pickle.loads(pickle.dumps(module))
-
-
-def by_file(module: nn.Module) -> nn.Module:
-    file = io.BytesIO()
-    torch.save(module, file)
-    file.seek(0)
-    return torch.load(file, weights_only=False)
-
-
-@pytest.mark.parametrize("inside", [True, False], ids=["in_a_model", "alone"])
-@pytest.mark.parametrize("copied", [copy.deepcopy, by_pickle, by_file])
-def test_copies_are_on_their_own(copied: Callable[[Any], Any], inside: bool) -> None:
-    """The original changes and is deleted. The copy computes the same as before, on our loops."""
-    layer = kept(padding=1)
-    module = nn.Sequential(layer, nn.ReLU()) if inside else layer
-    expected = module(IMAGES)
-    other = copied(module)
-    with torch.no_grad():
-        layer.weight.zero_()
-    layer.stride = (2, 2)
-    assert torch.equal(other(IMAGES), expected)
-    del layer, module
-    gc.collect()
-    assert torch.equal(other(IMAGES), expected)
-    assert runs_here(other)
-    (other[0] if inside else other).stride = (3, 3)
-    assert other(IMAGES).shape == (2, 6, 3, 3)
-
-
-def test_a_copy_can_be_copied() -> None:
-    other = copy.deepcopy(by_pickle(copy.deepcopy(kept())))
-    assert runs_here(other)
-    assert torch.equal(other(IMAGES), kept()(IMAGES))
-
-
-def test_replicas_compute_with_their_own_parameters() -> None:
-    """As DataParallel makes them: the attributes are shared, the parameters are not."""
-    layer = kept(bias=False)
-    replica = layer._replicate_for_data_parallel()
-    replica.weight, replica.bias = 2 * layer.weight, None
-    assert_equal(replica(IMAGES), 2 * conv(bias=False)(IMAGES))
-    assert runs_here(replica)
-
-
-def test_functional_call_takes_other_parameters() -> None:
-    layer = kept(bias=False)
-    output = torch.func.functional_call(layer, {"weight": 2 * layer.weight}, (IMAGES,))
-    assert_equal(output, 2 * conv(bias=False)(IMAGES))
-
-
-def test_a_shallow_copy_says_when_its_original_is_gone() -> None:
-    layer = kept()
-    expected = layer(IMAGES)
-    other = copy.copy(layer)
-    assert torch.equal(other(IMAGES), expected)
-    del layer
-    with pytest.raises(ReferenceError, match="shallow copy, whose original is gone"):
-        other(IMAGES)
-    assert torch.equal(convert(other, keep_class=True)(IMAGES), expected)
-
-
-def test_a_shallow_copy_is_bound_to_itself_by_another_convert() -> None:
-    layer = kept()
-    other = convert(copy.copy(layer), keep_class=True)
-    other.padding = (1, 1)
-    assert other(IMAGES).shape == (2, 6, 9, 8)
-    assert layer(IMAGES).shape == (2, 6, 7, 6)
-
-
-def test_a_model_that_is_dropped_is_freed_at_once() -> None:
-    """Its memory would otherwise wait for the garbage collector."""
-    gc.disable()
-    try:
-        layer = kept()
-        layer(IMAGES)
-        alive = weakref.ref(layer)
-        del layer
-        assert alive() is None
-    finally:
-        gc.enable()
 
 
 # Again, and back
