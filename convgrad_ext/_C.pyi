@@ -40,13 +40,13 @@ class Walk:
     """How a pass moves along an axis: it owns D pixels, each the sum over T taps of S sources."""
 
     @property
-    def D(self) -> int:
+    def D(self) -> int:  # noqa: N802  the name in csrc
         """Destination pixels, d in [0, D)."""
     @property
-    def S(self) -> int:
+    def S(self) -> int:  # noqa: N802  the name in csrc
         """Source pixels."""
     @property
-    def T(self) -> int:
+    def T(self) -> int:  # noqa: N802  the name in csrc
         """Taps, t in [0, T)."""
     @property
     def origin(self) -> int:
