@@ -7,8 +7,10 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from torch.compiler import is_compiling
 from torch.overrides import handle_torch_function, has_torch_function_variadic
 
+from convgrad_ext._C import plain_conv2d
 from convgrad_ext.arguments import (
     IntOrPair,
     PaddingLike,
@@ -79,6 +81,10 @@ def conv2d(
     Source: https://docs.pytorch.org/docs/stable/generated/torch.nn.functional.conv2d.html and
     V. Dumoulin, F. Visin, A guide to convolution arithmetic for deep learning, arXiv:1603.07285.
     """
+    if not is_compiling():
+        output = plain_conv2d(input, weight, bias, stride, padding, dilation, groups)
+        if output is not None:
+            return output
     if has_torch_function_variadic(input, weight, bias):
         return handle_torch_function(
             conv2d, (input, weight, bias), input, weight, bias, stride, padding, dilation, groups

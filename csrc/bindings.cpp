@@ -1,9 +1,11 @@
 // The module _C: the geometry, the reference's second opinions and the kernel registry, for tests,
 // documentation and tools. The operators themselves live in torch.ops.convgrad_ext.
 #include "bindings.h"
+#include "autograd_entry.h"
 #include "conv_checks.h"
 #include "cpu/probe.h"
 #include "cpu/winograd/permission.h"
+#include "plain_call.h"
 #include "reference/reference.h"
 #include "registry.h"
 
@@ -91,6 +93,13 @@ void bind_choices(py::module_& m) {
   m.def("allow_winograd", &cpu::allow_winograd, py::arg("allowed"));
 }
 
+// pybind11 would take longer to call it than a small convolution does.
+void bind_calls(py::module_& m) {
+  static PyMethodDef functions[] = {plain_conv2d_definition(), {nullptr, nullptr, 0, nullptr}};
+  TORCH_CHECK(PyModule_AddFunctions(m.ptr(), functions) == 0, "_C: plain_conv2d was not added");
+  m.def("record_in_python", &record_in_python, py::arg("wanted"));
+}
+
 }  // namespace
 
 PYBIND11_MODULE(_C, m) {
@@ -101,6 +110,7 @@ PYBIND11_MODULE(_C, m) {
   bind_passes(m);
   bind_probe(m);
   bind_choices(m);
+  bind_calls(m);
 }
 
 }  // namespace convgrad

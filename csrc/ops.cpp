@@ -1,5 +1,5 @@
 // The operators, for every device: their schemas, their checks and their results' memory. A kernel
-// fills the result (registry.h). The derivatives are in convgrad_ext/autograd.py.
+// fills the result (registry.h). The derivatives are in autograd_node.cpp and convgrad_ext/autograd.py.
 #include <ATen/ATen.h>
 #include <ATen/core/stack.h>
 #include <torch/library.h>

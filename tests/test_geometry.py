@@ -65,8 +65,8 @@ def test_the_walk_over_outputs_is_the_relation(drawn: DrawnAxis) -> None:
     read = [(i, o, k) for o, i, k in read_by(walk)]
     assert len(set(read)) == len(read)
     assert set(read) == meetings_by_definition(drawn)
-    assert walk.S == extent
-    assert walk.T == kernel_size
+    assert extent == walk.S
+    assert kernel_size == walk.T
 
 
 @given(axes())
