@@ -36,6 +36,10 @@ bool reaches_python(DispatchKeySet keys) {
   return keys.has(DispatchKey::Python) || keys.has(DispatchKey::PythonTLSSnapshot);
 }
 
+bool has_symbols(const Tensor& tensor) {
+  return tensor.unsafeGetTensorImpl()->has_symbolic_sizes_strides();
+}
+
 template <size_t N>
 std::array<int64_t, N> numbers(SymIntArrayRef symbols) {
   std::array<int64_t, N> all;
@@ -74,8 +78,8 @@ Way way_of(DispatchKeySet keys, const Symbols& symbols, std::initializer_list<co
     return Way::kRules;
   if (!at::GradMode::is_enabled() || !any([](const Tensor& t) { return t.requires_grad(); }))
     return Way::kLoops;
-  const bool plain = !only_python_records && !reaches_python(keys) && symbols.are_numbers();
-  return plain ? Way::kNode : Way::kRules;
+  const bool is_traced = reaches_python(keys) || !symbols.are_numbers() || any(has_symbols);
+  return only_python_records || is_traced ? Way::kRules : Way::kNode;
 }
 
 // The rule is registered for the alias key Autograd, which stands for every autograd key that has no

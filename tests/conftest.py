@@ -9,6 +9,7 @@ import torch
 from hypothesis import settings
 
 import convgrad_ext
+from convgrad_ext import _C
 
 # The tests' tensors are tiny: a second thread would only wait for the first, or for a processor
 # that is busy. The results of several threads have tests of their own.
@@ -23,6 +24,14 @@ def kernel(request: pytest.FixtureRequest) -> Iterator[str]:
     """Each kernel of this processor, one after the other."""
     with convgrad_ext.use_kernel(request.param):
         yield request.param
+
+
+@pytest.fixture(params=["node", "function"])
+def recorder(request: pytest.FixtureRequest) -> Iterator[str]:
+    """Both ways to record reverse mode: csrc/autograd_node.cpp and convgrad_ext/autograd.py."""
+    before = _C.record_in_python(request.param == "function")
+    yield request.param
+    _C.record_in_python(before)
 
 
 @pytest.fixture

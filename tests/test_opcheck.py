@@ -14,6 +14,8 @@ from convgrad_ext.cases import CASES, Case
 OPERATORS = ("conv2d", "conv2d_input", "conv2d_weight")
 CHEAP = ("test_schema", "test_autograd_registration", "test_faketensor")
 TRACED = "test_aot_dispatch_dynamic"  # forward and backward in a graph of symbolic sizes
+pytestmark = pytest.mark.usefixtures("recorder")
+
 DISTINCT = {
     "plain",
     "single_pixel",

@@ -22,6 +22,8 @@ PARAMS: dict[str, Any] = {"stride": 2, "padding": (1, 0), "dilation": (1, 2), "g
 BATCH = 3
 Conv = Callable[..., Tensor]
 
+pytestmark = pytest.mark.usefixtures("recorder")  # what is left below the transforms is plain
+
 
 @pytest.fixture(autouse=True)
 def fresh_compiler() -> Iterator[None]:
