@@ -171,6 +171,7 @@ def select_kernel(name: str | None) -> str | None: ...
 def winograd_allowed() -> bool: ...
 def allow_winograd(allowed: bool) -> bool:
     """Returns what held before."""
+
 def plain_conv2d(
     input: object,
     weight: object,
@@ -181,7 +182,7 @@ def plain_conv2d(
     groups: object,
     /,
 ) -> Tensor | None:
-    """conv2d of plain tensors, ints and tuples of ints; None, and nothing done, for any other call."""
+    """conv2d of plain tensors, ints and tuples of ints; None, and nothing done, for others."""
 
 def record_in_python(wanted: bool) -> bool:
-    """Has this thread's calls recorded by the Functions of autograd.py; returns what held before."""
+    """Has this thread's calls recorded by the autograd Functions; returns the setting before."""

@@ -85,8 +85,9 @@ register_where_loaded._dynamo_marked_constant = True  # type: ignore[attr-define
 def register() -> None:
     """Registers the operators with DTensor.
 
-    The functions and modules of this package do so themselves. A program needs it only if it passes
-    DTensors to ``torch.ops.convgrad_ext`` before it has called any of those.
+    The functions and modules of this package do so themselves when they get a DTensor. A program
+    needs it only if it hands DTensors to ``torch.ops.convgrad_ext`` before it has called any of
+    those with one.
 
     Raises:
         ImportError, AttributeError: if this PyTorch has no DTensor, or not that of 2.10 to 2.13.
