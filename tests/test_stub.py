@@ -24,7 +24,7 @@ ALLOWED = (
     # pybind11's classes have its own metaclass, which no stub names.
     r"convgrad_ext\._C\.((OutputTile)?Axis|Walk)",
     r"convgrad_ext\._C\.(OutputTileAxis|Walk).__init__",  # made by an Axis alone
-    r"convgrad_ext\._C\.(Kernel|Plan)Description",  # the type of a dict, there for the checker alone
+    r"convgrad_ext\._C\.(Kernel|Plan)Description",  # types of dicts, for the checker
 )
 
 
