@@ -2,7 +2,7 @@
 
 ``torch.compile``, ``torch.export`` and ``torch.fx`` record these functions and replay them for
 images of other sizes. So no branch depends on the remainder of an extent, and the arithmetic is
-Python's, which every tracer can record. This file computes extents alone. csrc/conv_geometry.h
+Python's, which every tracer can record. This file computes extents alone. csrc/geometry
 combines indices with stride, padding and dilation.
 """
 

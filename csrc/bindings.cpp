@@ -52,7 +52,7 @@ py::dict describe(const Kernel& kernel) {
   for (at::ScalarType dtype : kernel.dtypes)
     dtypes.append(
         py::reinterpret_borrow<py::object>(reinterpret_cast<PyObject*>(torch::getTHPDtype(dtype))));
-  using namespace py::literals;
+  using pybind11::literals::operator""_a;
   return py::dict("name"_a = kernel.name, "isa"_a = kernel.isa,
                   "device"_a = c10::DeviceTypeName(kernel.device, true),
                   "dtypes"_a = py::tuple(dtypes), "passes"_a = py::tuple(py::cast(kernel.passes())),

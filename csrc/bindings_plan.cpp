@@ -22,7 +22,7 @@ Pass pass_named(const std::string& name) {
 }
 
 py::dict as_dict(const PlanReport& report) {
-  using namespace py::literals;
+  using pybind11::literals::operator""_a;
   py::dict blocking;
   for (const auto& [name, value] : report.blocking) blocking[py::str(name)] = value;
   return py::dict("path"_a = report.path, "reason"_a = report.reason, "phases"_a = report.phases,
@@ -53,7 +53,7 @@ py::list plan(const std::string& pass_name, const Tensor& input, const Tensor& w
 std::pair<int64_t, int64_t> as_pair(const cpu::Budget& sizes) { return {sizes.l1d, sizes.l2}; }
 
 py::dict as_dict(const cpu::Costs& costs) {
-  using namespace py::literals;
+  using pybind11::literals::operator""_a;
   return py::dict("products"_a = costs.products, "pair"_a = costs.pair, "tiles"_a = costs.tiles,
                   "outputs"_a = costs.outputs, "row"_a = costs.row,
                   "row_vector"_a = costs.row_vector, "row_apart"_a = costs.row_apart,

@@ -21,9 +21,9 @@ bool serves(const Kernel& kernel, c10::DeviceType device, at::ScalarType dtype) 
 
 std::vector<std::string> Kernel::passes() const {
   std::vector<std::string> names;
-  if (forward) names.push_back("forward");
-  if (grad_input) names.push_back("grad_input");
-  if (grad_weight) names.push_back("grad_weight");
+  if (forward) names.emplace_back("forward");
+  if (grad_input) names.emplace_back("grad_input");
+  if (grad_weight) names.emplace_back("grad_weight");
   return names;
 }
 

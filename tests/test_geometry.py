@@ -1,4 +1,4 @@
-"""conv_geometry.h: the three closed forms against the definition, for every pair of indices."""
+"""csrc/geometry: the three closed forms against the definition, for every pair of indices."""
 
 from __future__ import annotations
 
