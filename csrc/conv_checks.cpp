@@ -11,11 +11,11 @@ namespace {
 template <typename Int>
 using Size4 = std::array<Int, 4>;
 
-// A number that wrapped round would pass for a small one; symbols are checked when they are numbers.
+// A product that overflowed could look like a small number; symbols are checked when they are numbers.
 int64_t times(int64_t a, int64_t b) { return product(a, b); }
 c10::SymInt times(const c10::SymInt& a, const c10::SymInt& b) { return a * b; }
 
-// Of a symbol the question would become a guard of the graph; it is asked when the graph runs.
+// A comparison of a symbol would become a guard of the graph; numbers are compared when the graph runs.
 bool at_most(int64_t a, int64_t bound) { return a <= bound; }
 bool at_most(const c10::SymInt& a, const c10::SymInt& bound) {
   const auto number = a.maybe_as_int(), bound_number = bound.maybe_as_int();
@@ -72,8 +72,8 @@ void check_channels(c10::ArrayRef<Int> input_size, c10::ArrayRef<Int> weight_siz
               input_size[1], " channels instead");
 }
 
-// The extents of the padded image and of the kernel have to be an int64_t. A single tap has no next tap,
-// so that it can have any dilation.
+// The extents of the padded image and of the kernel have to fit into int64_t. A single tap has no next
+// tap, so that it can have any dilation.
 template <typename Int>
 void check_extents_of_axis(size_t d, const Int& I, const Int& K, const ConvParams<Int>& params) {
   const Int &lo = params.padding[2 * d], &hi = params.padding[2 * d + 1];
@@ -160,9 +160,9 @@ bool is_channels_last_alone(const at::Tensor& t) {
   return is_channels_last(t) && !t.is_contiguous(kContiguous);
 }
 
-// Whether every element lies beside the next one, in some order of the dimensions; they are found from
-// the innermost one outwards. Symbols are only asked whether they are equal, and in an order in which
-// the answer is plain for the usual formats: a comparison would be a guard of the graph.
+// Whether the elements have no gaps, in some order of the dimensions; these are found from the innermost
+// one outwards. Symbols are compared for equality only, in an order in which the usual formats need no
+// guard: any other comparison would become a guard of the graph.
 template <typename Int>
 bool is_dense(c10::ArrayRef<Int> size, c10::ArrayRef<Int> strides) {
   std::vector<size_t> left;

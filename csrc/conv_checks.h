@@ -1,4 +1,4 @@
-// What every operator checks and allocates before a loop runs. The messages are those of
+// The checks and the allocation of every operator, before a loop runs. The messages are those of
 // torch.nn.functional.conv2d wherever it refuses the same call.
 #pragma once
 
@@ -19,7 +19,7 @@ struct ConvParams {
   Int groups;
 };
 
-// Twice an extent, for two sides of padding, is still a number.
+// The sum of two such extents, as two sides of padding have, is still an int64_t.
 constexpr int64_t kLargestNumber = std::numeric_limits<int64_t>::max();
 constexpr int64_t kLargestExtent = kLargestNumber / 2;
 
@@ -29,9 +29,8 @@ template <typename Int>
 at::Tensor empty_output(const at::Tensor& input, const at::Tensor& weight,
                         const std::optional<at::Tensor>& bias, const ConvParams<Int>& params);
 
-// A gradient has the strides of the tensor that it belongs to, if their elements lie side by side;
-// otherwise it is contiguous. This is the contract of torch's AccumulateGrad, which copies any other
-// gradient. Without `grad_strides` it is channels_last if an operand is and not contiguous as well.
+// A gradient has the strides of its tensor if the tensor's elements have no gaps; otherwise it is
+// contiguous. This is the contract of torch's AccumulateGrad, which copies any other gradient. Without `grad_strides` it is channels_last if an operand is and not contiguous as well.
 template <typename Int>
 at::Tensor empty_grad_input(c10::ArrayRef<Int> input_size, const at::Tensor& weight,
                             const at::Tensor& grad_output, const ConvParams<Int>& params,

@@ -8,7 +8,7 @@
 namespace convgrad {
 
 struct ConvShape {
-  int64_t N, groups, C_in, C_out;
+  int64_t N, groups, C_in, C_out;  // channels of all groups
   Axis h, w;
 
   constexpr int64_t C_in_per_group() const { return C_in / groups; }

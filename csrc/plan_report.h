@@ -1,4 +1,4 @@
-// A plan in words and numbers, for every device: what tools and tests show of it.
+// A plan in words and numbers, for every device, as tools and tests show it.
 #pragma once
 
 #include <cstdint>

@@ -7,12 +7,12 @@
 
 namespace convgrad::cpu {
 
-// Of one core, in bytes. The defaults hold where the system does not say.
+// Of one core, in bytes. The defaults hold where the system has no answer.
 struct Budget {
   int64_t l1d = 32 << 10;
   int64_t l2 = 1 << 20;
 
-  // What one thread keeps at a time: what stays in L2, and never more than a mebibyte.
+  // The scratch of one thread, in bytes: it stays in L2, and is never more than a mebibyte.
   constexpr int64_t scratch() const { return std::min<int64_t>(l2, 1 << 20); }
   constexpr int64_t sixteenths(int64_t count) const { return count * scratch() / 16; }
 };

@@ -13,7 +13,7 @@ struct Costs {
   double pair;        // the call of a tile, for each pair of channels
   double tiles;       // storing a vector of output tiles, for each block of destination channels
   double outputs;     // restoring a vector of output tiles, for each destination channel
-  double row;         // transforming a row of sources, for each channel; and in addition
+  double row;         // transforming a row of sources, for each channel; in addition:
   double row_vector;  //   for each vector of tiles in the row
   double row_apart;   //   for each tile whose pixels are not adjacent
   double grads;       // grad_weight: transforming a vector of tiles of grad_output

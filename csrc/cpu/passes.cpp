@@ -13,7 +13,7 @@
 namespace convgrad::cpu {
 namespace {
 
-// The weight of a pass in panels, packed when the first phase asks for it. It serves all phases: each has taps
+// The weight of a pass in panels, packed when the first phase needs it. It serves all phases: each has taps
 // of its own.
 template <typename Stored, typename Sum>
 class Panels {

@@ -23,7 +23,7 @@ template <typename Stored, typename Sum>
 void grad_weight(const Tiles<Stored, Sum>& tiles, const ConvShape& shape, const at::Tensor& input,
                  const at::Tensor& grad_output, at::Tensor& grad_weight);
 
-// For these tiles, on this processor, with what is allowed at this moment.
+// For these tiles, on this processor, with the present cache sizes, costs and permissions.
 Target target_of(const TileShape& tiles);
 
 }  // namespace convgrad::cpu

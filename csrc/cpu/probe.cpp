@@ -16,7 +16,7 @@ namespace {
 
 using Clock = std::chrono::steady_clock;
 
-// The best of a few rounds counts: what else the machine does can only slow one down.
+// The best of a few rounds counts: other work of the machine can only slow a round down.
 constexpr int rounds = 8;
 constexpr double seconds_a_round = 0.01;
 constexpr int64_t block = 4096;  // steps of a chain between two looks at the clock
@@ -25,18 +25,18 @@ double seconds_since(Clock::time_point start) {
   return std::chrono::duration<double>(Clock::now() - start).count();
 }
 
-// So many chains of multiply-adds, each waiting for its last result, hide the latency of one: 8 do on
-// x86-64, whose 16 registers hold 12 beside the two constants; 16 on the widest AArch64 cores.
+// The number of chains of multiply-adds, each waiting for its last result, that hides the latency of one:
+// 8 suffice on x86-64, whose 16 registers hold 12 beside the two constants; 16 on the widest AArch64 cores.
 #if defined(__aarch64__)
 constexpr int chains = 16;
 #else
 constexpr int chains = 12;
 #endif
 
-// T chain(steps, factor, term) on vectors of so many bytes. Each instruction set needs a function of
-// its own that is compiled for it from the first line: inlining a common one would come too late,
-// after the compiler has cut vectors that it takes for too wide into pieces. The chains begin
-// differently: of equal ones the compiler would compute one.
+// T name(steps, factor, term) on vectors of `bytes` bytes. Each instruction set needs a function of its
+// own that is compiled for it from the first line. A common function would be inlined too late: the
+// compiler would have cut vectors that are too wide for the default target into pieces. The chains begin
+// with different numbers, because the compiler would compute only one of equal chains.
 #define CONVGRAD_CHAINS(name, bytes, ...)                                        \
   template <typename T>                                                          \
   __VA_ARGS__ T name(int64_t steps, T factor, T term) {                          \
@@ -73,8 +73,8 @@ Chains<T> widest_chains() {
   return {chains_of_16_bytes<T>, 16};
 }
 
-// The best round's sum of what `rate(thread)` says on all threads at once. They live through all
-// rounds: the system may begin with two of them on one processor and needs a while to part them.
+// The best round's sum of `rate(thread)` over all threads, which run at once. The threads last through all
+// rounds: the system may start two of them on one processor and takes a while to separate them.
 template <typename Rate>
 double best_of_rounds(int64_t threads, const Rate& rate) {
   std::atomic<int64_t> arrived(0);
@@ -98,7 +98,7 @@ double best_of_rounds(int64_t threads, const Rate& rate) {
 
 template <typename T>
 double fma_rate(const Chains<T>& widest) {
-  volatile T factor = T(0.999), term = T(0.001), sink;  // volatile: nothing is known beforehand
+  volatile T factor = T(0.999), term = T(0.001), sink;  // volatile: no constant for the compiler
   const auto start = Clock::now();
   int64_t steps = 0;
   while (seconds_since(start) < seconds_a_round) {

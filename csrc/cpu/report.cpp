@@ -13,7 +13,7 @@ namespace {
 
 using Details = std::vector<std::pair<std::string, std::string>>;
 
-// "a x b" and so on.
+// "a x b x c", for any number of factors.
 template <typename... Numbers>
 std::string times(int64_t first, Numbers... more) {
   std::string text = std::to_string(first);
@@ -76,10 +76,11 @@ Details details(const WinogradWeightBlocking& b, const TileShape&) {
   return all;
 }
 
-// A report under construction: its phases add to the pairs of a destination pixel and a tap.
+// A report under construction, to which phases are added.
 struct Counted {
   PlanReport report;
-  double pairs, meetings;
+  double pairs;     // of a destination pixel and a tap
+  double meetings;  // pairs whose source is inside the image
 };
 
 Counted count(const Plan& plan, const TileShape& tiles, const Walk& h, const Walk& w) {

@@ -1,4 +1,4 @@
-// What a plan is made for, beside the convolution.
+// The numbers that a plan counts with, beside those of the convolution.
 #pragma once
 
 #include "cpu/budget.h"

@@ -5,7 +5,7 @@
 //     i = o*stride - padding_lo + k*dilation,      0 <= i < I,  0 <= o < O,  0 <= k < K.
 //
 // Forward holds o fixed and sums over k, grad_weight holds k fixed and sums over o, grad_input holds
-// i fixed and sums over the pairs (k, o) that reach it. No other file lets an index meet stride,
+// i fixed and sums over the pairs (k, o) that reach it. No other file combines an index with stride,
 // padding or dilation. Integers only: no torch, no SIMD, so that it can be read and tested alone.
 #pragma once
 
@@ -49,8 +49,8 @@ struct Meeting {
 // In forward the destination is the output and the source is the input; in grad_input the destination
 // is one phase of the input and the source is grad_output.
 struct Walk {
-  int64_t D, S, T;
-  int64_t origin, step, tap_step;
+  int64_t D, S, T;                  // destination pixels, source pixels, taps
+  int64_t origin, step, tap_step;   // in source pixels
   int64_t first_pixel, pixel_step;  // destination pixel d is at first_pixel + d*pixel_step
   int64_t first_tap, weight_step;   // tap t is the weight's first_tap + t*weight_step
 
@@ -87,8 +87,8 @@ struct Walk {
   }
 };
 
-// One spatial axis of a convolution. A single output has no next one, nor a single tap: their stride
-// and dilation count as 1, however large they were given, and later products stay in range.
+// One spatial axis of a convolution, in pixels. A single output has no next one, nor a single tap. Their
+// stride and dilation count as 1, however large they were given, so that later products do not overflow.
 struct Axis {
   int64_t I, O, K, stride, padding_lo, dilation;
 
@@ -121,8 +121,8 @@ struct Axis {
   // Inputs of the same (i + padding_lo) mod stride form a phase; the first ones are i = 0, 1, ...
   constexpr int64_t phases() const { return std::min(I, stride); }
 
-  // grad_input as a walk over the phase of input `first`. Its pixels all meet the same taps, every
-  // stride/g-th one for g = gcd(stride, dilation), and from pixel to pixel the output moves by one: a
+  // grad_input as a walk over the phase of input `first`. With g = gcd(stride, dilation), all pixels of
+  // a phase meet the same taps, every stride/g-th one, and from pixel to pixel the output moves by one: a
   // correlation of stride 1. A phase that g does not divide has no taps, and its gradient is zero.
   constexpr Walk inputs_of_phase(int64_t first) const {
     const int64_t first_tap = first_tap_of_input(first);

@@ -19,7 +19,10 @@ namespace convgrad {
 // phase has as many tiles as the first; the last ones may be outside of the image, wholly or by half.
 struct OutputTileAxis {
   Walk walk;
-  int64_t distance, nearest, phases, per_phase;
+  int64_t distance;   // between the pixels of a tile, in destination pixels and in sources
+  int64_t nearest;    // the nearest source of destination pixel 0
+  int64_t phases;     // residue classes that have tiles
+  int64_t per_phase;  // tiles of each
 
   static constexpr bool fits(const Walk& walk) { return walk.step == 1 && walk.T == 3; }
 
@@ -42,13 +45,13 @@ struct OutputTileAxis {
   constexpr int64_t source(int64_t p, int64_t j) const {
     return nearest + destination(p, 0) + distance * j;
   }
-  // The sources inside the image, as a range of j that runs on through `tiles` tiles from tile p on.
+  // The sources inside the image, as a range of j that continues through `tiles` tiles from tile p on.
   constexpr Range sources_inside(int64_t p, int64_t tiles) const {
     const int64_t first = source(p, 0);
     return Range::within(ceil_div(-first, distance), ceil_div(walk.S - first, distance),
                          2 * tiles + 2);
   }
-  // How many destination pixels of `tiles` tiles from tile p on are inside the image.
+  // The number of destination pixels of `tiles` tiles from tile p on that are inside the image.
   constexpr int64_t pixels_inside(int64_t p, int64_t tiles) const {
     const int64_t left = ceil_div(walk.D - destination(p, 0), distance);
     return std::max<int64_t>(0, std::min(2 * tiles, left));

@@ -12,7 +12,7 @@ constexpr int64_t floor_div(int64_t a, int64_t b) { return a / b - (a % b < 0); 
 constexpr int64_t ceil_div(int64_t a, int64_t b) { return -floor_div(-a, b); }
 
 // The product of numbers that are not negative; the largest int64_t where it is larger. Extents of expanded
-// tensors and dilations go up to 2^62, and a size that wrapped round would pass for a small one.
+// tensors and dilations go up to 2^62, and a product that overflowed could look like a small size.
 template <typename... Ints>
 constexpr int64_t product(Ints... factors) {
   int64_t result = 1;
@@ -26,8 +26,8 @@ constexpr int64_t product(Ints... factors) {
 }
 
 // The distance in memory from pixel 0 to a pixel, in elements, along one axis or two. It is counted modulo
-// 2^64: the place of a pixel in the padding can be no int64_t. Such a pixel is never read, and places inside
-// the image are right.
+// 2^64, because the place of a pixel in the padding can exceed int64_t. Such a pixel is never read, and places
+// inside the image are right.
 constexpr int64_t place(int64_t pixels, int64_t stride) {
   return static_cast<int64_t>(static_cast<uint64_t>(pixels) * static_cast<uint64_t>(stride));
 }
@@ -57,7 +57,7 @@ struct Range {
     return {first, std::max(first, std::min(hi, other.hi))};
   }
 
-  // [lo, hi) cut to [0, extent); padding beyond the kernel makes ranges that miss it altogether.
+  // [lo, hi) cut to [0, extent); where padding exceeds the kernel, the two have nothing in common.
   static constexpr Range within(int64_t lo, int64_t hi, int64_t extent) {
     const int64_t first = std::min(std::max<int64_t>(lo, 0), extent);
     return {first, std::max(first, std::min(hi, extent))};

@@ -9,11 +9,12 @@
 
 namespace convgrad {
 
-// A range of source pixels sorted by phase, the order of a strip: however large the step of a walk, from one
-// destination pixel to the next the position moves by one.
+// A range of source pixels sorted by phase, the order of a strip. For any step of a walk, the position moves by
+// one from one destination pixel to the next.
 struct StripOrder {
   Range sources;
-  int64_t step, phase_size;
+  int64_t step;        // of the walk, in sources: the number of phases
+  int64_t phase_size;  // positions of a phase
 
   static StripOrder of(const Walk& walk, Range destination) {
     const Range sources = walk.sources_of(destination);

@@ -1,4 +1,4 @@
-// What the reference loops need besides the formulas: number types and threads.
+// The number types and the threads of the reference loops.
 #pragma once
 
 #include <ATen/Dispatch_v2.h>
@@ -13,9 +13,9 @@
 
 namespace convgrad::reference {
 
-// Sums run in a wider type than the tensors hold: half precision in float, float in double, every
-// integer modulo 2^64, where a sum beyond the dtype wraps round as PyTorch's does. The error of a sum then
-// lies below the rounding of its result.
+// Sums have a wider type than tensors: half precision is added in float, float in double, and every
+// integer modulo 2^64, where a sum beyond the dtype wraps round as PyTorch's does. The error of a sum is
+// then smaller than the rounding of its result.
 inline float widen(c10::Half x) { return x; }
 inline float widen(c10::BFloat16 x) { return x; }
 inline double widen(float x) { return x; }

@@ -2,7 +2,7 @@
 //
 // The gather forms own each element of their destination and write it once; they are the 'reference'
 // kernel. The scatter forms walk the same meetings from the other side and add into their
-// destination; they share no loop with the gather forms and exist to check and to explain them.
+// destination. They share no loop with the gather forms, which they check and explain.
 #pragma once
 
 #include <ATen/core/Tensor.h>

@@ -13,8 +13,8 @@ struct Meeting2d {
   int64_t c_in_of_group, k_h, k_w;
 };
 
-// Walks every output and every tap and asks the relation itself whether the input is inside; the
-// closed forms of the ranges play no part here.
+// Walks every output and every tap and checks by the relation itself that the input is inside. It uses
+// no closed form of a range.
 template <typename Visit>
 void for_each_meeting(const ConvShape& shape, const Visit& visit) {
   const auto inside = [](int64_t i, const Axis& axis) { return 0 <= i && i < axis.I; };
@@ -43,8 +43,8 @@ void accumulate(at::Tensor& destination, const AddInto& add_into) {
 
 }  // namespace
 
-// A sum of shifted filters: every output lays the filter over the input pixels that it saw, weighted
-// by its own gradient.
+// A sum of shifted filters: every output adds the filter, weighted by the output's gradient, to the input
+// pixels that it met.
 void scatter_grad_input(const ConvShape& shape, const at::Tensor& weight_,
                         const at::Tensor& grad_output_, at::Tensor& grad_input) {
   dispatch(grad_input, [&](auto zero) {
@@ -61,7 +61,8 @@ void scatter_grad_input(const ConvShape& shape, const at::Tensor& weight_,
   });
 }
 
-// A sum of patches: every output adds the input patch that it saw, weighted by its own gradient.
+// A sum of patches, the regions of an image under a kernel: every output adds its patch of the input,
+// weighted by the output's gradient.
 void scatter_grad_weight(const ConvShape& shape, const at::Tensor& input_,
                          const at::Tensor& grad_output_, at::Tensor& grad_weight) {
   dispatch(grad_weight, [&](auto zero) {

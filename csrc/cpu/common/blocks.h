@@ -12,7 +12,7 @@ namespace convgrad::cpu {
 struct Blocks {
   int64_t count, size;
 
-  // Blocks of at most `largest`, as equal as can be.
+  // The fewest blocks of at most `largest`, of equal size except for the last ones.
   static Blocks covering(int64_t extent, int64_t largest) {
     const int64_t count = (extent + largest - 1) / largest;
     return {count, count == 0 ? 0 : (extent + count - 1) / count};

@@ -1,5 +1,5 @@
-// How the sum of one result is cut, so that rounding errors stay small: products are added in a register in
-// chains, and the chains in groups of few. The cut depends on the reduction's extents alone: the digits of a
+// How the sum of one result is cut, so that rounding errors stay small: the products of a chain are added in a
+// register, and the sums of chains in small groups. The cut depends on the reduction's extents alone: the digits of a
 // result change neither with the batch, the filters and the threads, nor with the processor's caches.
 #pragma once
 
@@ -10,7 +10,7 @@
 
 namespace convgrad::cpu {
 
-// The most products of a chain, for a sum of `products`. With n products in chains of L, the rounding error is
+// The most products of a chain of a sum of `products`. With n products in chains of L, the rounding error is
 // that of n/L large additions to the second sum and of n additions in chains, which are L/n as large. The
 // total is least where L grows as n^(2/3).
 inline int64_t longest_chain(int64_t products) {
@@ -32,7 +32,7 @@ struct Chain {
 // one channel, some rows of taps; or part of a row.
 struct Chains {
   int64_t C, T_h, T_w;
-  Blocks channels, taps_h, taps_w;
+  Blocks channels, taps_h, taps_w;  // of a chain
 
   static Chains of(int64_t C, int64_t T_h, int64_t T_w) {
     const int64_t longest = longest_chain(product(C, T_h, T_w));
@@ -60,7 +60,7 @@ struct Chains {
                             chains <= kFew ? kFew : Blocks::covering(chains, kGroups).count);
   }
 
-  // Sums that are kept at a time: one for each level of groups.
+  // The number of sums that are kept at a time: one for each level of groups.
   static int64_t levels_of(int64_t chains) {
     const Blocks groups = groups_of(chains);
     return groups.count <= 1 ? 1 : 1 + levels_of(groups.size);

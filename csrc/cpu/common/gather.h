@@ -13,15 +13,15 @@ namespace convgrad::cpu {
 // are sums over C channels of the source and over the taps.
 struct Gather {
   Walk h, w;
-  int64_t N, groups, M, C;
-  Strides source, destination;
-  Strides weight;           // of (channel of the destination, of the source, k_h, k_w)
-  int64_t weight_of_group;  // from group to group of the weight, in elements
-  bool filters_are_lanes;   // in forward; grad_input sums over the filters
+  int64_t N, groups, M, C;      // M and C of one group
+  Strides source, destination;  // of (n, c, h, w)
+  Strides weight;               // of (channel of the destination, of the source, k_h, k_w)
+  int64_t weight_of_group;      // from group to group of the weight, in elements
+  bool filters_are_lanes;       // in forward; grad_input sums over the filters
 
   int64_t taps() const { return product(h.T, w.T); }
 
-  // A tile's runs go along the longer one of channels and horizontal taps.
+  // Whether a tile's runs go along the channels: along the longer one of channels and horizontal taps.
   bool channels_inside() const { return C >= w.T; }
 };
 

@@ -1,4 +1,4 @@
-// Where tiles find the pixels of the source: in the tensor itself, or in a strip.
+// The places from which tiles read the pixels of the source: in the tensor itself, or in a strip.
 #pragma once
 
 #include <vector>

@@ -20,7 +20,7 @@ struct PanelOrder {
   static PanelOrder of(const Gather& g, int64_t lanes) {
     if (!g.channels_inside())
       return {product(g.taps(), lanes), g.w.T * lanes, lanes, product(g.C, g.taps(), lanes)};
-    // One more vector for each tap: at a multiple of a page, taps would meet in one set of the cache.
+    // One more vector for each tap: at a multiple of a page, all taps would be in one set of the cache.
     const int64_t tap = product(g.C + 1, lanes);
     return {lanes, product(g.w.T, tap), tap, product(g.taps(), tap)};
   }
@@ -36,7 +36,7 @@ struct PanelOrder {
   static int64_t panels(const Gather& g, int64_t lanes) {
     return Blocks::covering(g.M, lanes).count;
   }
-  // Of the weight of all groups, in elements.
+  // The size of the packed weight of all groups, in elements.
   int64_t packed_size(const Gather& g, int64_t lanes) const {
     return product(g.groups, panels(g, lanes), size);
   }
@@ -88,11 +88,11 @@ class WeightPacking {
   static constexpr int64_t kBlockBytes = 256 << 10;
 
   int64_t panel_count() const { return PanelOrder::panels(g, tiles.lanes); }
-  // From tap to tap of the weight.
+  // From tap to tap of the weight, in elements.
   int64_t to_right() const { return place(g.w.weight_step, g.weight.w); }
   int64_t to_down() const { return place(g.h.weight_step, g.weight.h); }
 
-  // Channels that are packed at a time: few under a large kernel.
+  // Blocks of the channels that are packed at a time: small ones under a large kernel.
   Blocks channel_blocks() const {
     const int64_t bytes = product(g.taps(), tiles.lanes, sizeof(Sum));
     return Blocks::covering(g.C, std::clamp<int64_t>(kBlockBytes / bytes, 1, kChannels));

@@ -1,4 +1,4 @@
-// Memory that a pass takes beside its operands.
+// The memory of a pass beside its operands.
 #pragma once
 
 #include <ATen/ATen.h>
@@ -16,11 +16,11 @@ at::Tensor room_for(int64_t elements) {
   return at::empty({elements}, c10::CppTypeToScalarType<T>::value);
 }
 
-// Hands out one block of memory part by part. Without memory it counts what would be handed out.
+// Divides one piece of memory into parts, one after the other. Without memory it only counts their elements.
 template <typename T>
 struct Carver {
   T* memory = nullptr;
-  int64_t used = 0;
+  int64_t used = 0;  // elements of all parts so far
 
   T* next(int64_t size) {
     T* const part = memory ? memory + used : nullptr;

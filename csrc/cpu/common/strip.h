@@ -1,6 +1,6 @@
-// A strip: a copy of the part of the source that a band reads, for a block of channels. In the tensor, channels
+// A strip: a copy of the pixels of the source that a band reads, in a block of channels. In the tensor, channels
 // can be so far apart, or at such distances, that they leave the cache and its page table while a tile sums over
-// them; in the strip they are close together, and pixels are in phase order.
+// them. In the strip they are close together, and pixels are sorted by phase.
 #pragma once
 
 #include <vector>
@@ -13,7 +13,7 @@ namespace convgrad::cpu {
 
 // Sizes of a strip, in elements.
 struct StripSize {
-  // An odd number of cache lines: channels spread over all sets of the cache.
+  // An odd number of cache lines, so that channels spread over all sets of the cache.
   static int64_t of_channel(int64_t pixels, int64_t bytes) {
     const int64_t line = 64 / bytes;
     return product(ceil_div(pixels, line) | 1, line);

@@ -6,16 +6,16 @@
 
 namespace convgrad::cpu {
 
-// The grain of at::parallel_for for items of `work` multiply-adds each: to wake a thread takes as long as a
-// few hundred thousand of them.
+// The grain of at::parallel_for with items of `work` multiply-adds each: a thread takes as long to wake as a
+// few hundred thousand of them take.
 constexpr int64_t grain_of(int64_t work) {
   constexpr int64_t kWorkWorthAThread = 1 << 19;
   return 1 + kWorkWorthAThread / std::max<int64_t>(1, work);
 }
 
-// Items are made for eight threads, however many there are, because digits may depend on the items. A gathering
-// pass makes two for each thread, so that one that starts late costs half an item. An item of grad_weight has
-// sums of its own to keep, so that there is one for each thread.
+// Items are always made for eight threads, because digits may depend on the items. A gathering pass makes two
+// for each thread, so that a thread that starts late delays the pass by half as much. An item of grad_weight has
+// sums of its own, so that there is one for each thread.
 constexpr int64_t kThreads = 8;
 constexpr int64_t kGatherItems = 2 * kThreads;
 constexpr int64_t kReductionItems = kThreads;

@@ -13,10 +13,10 @@ namespace convgrad::cpu {
 struct Strides {
   int64_t n, c, h, w;
 
-  // An axis of one element can have any stride, because nothing is read along it: it gets the stride that
-  // a contiguous tensor has there.
+  // An axis of one element can have any stride, because nothing is read along it. Here it has the stride of
+  // a contiguous tensor.
   static Strides of(at::IntArrayRef sizes, at::IntArrayRef strides) {
-    int64_t found[5] = {0, 0, 0, 0, 1};  // the last one stands for the elements
+    int64_t found[5] = {0, 0, 0, 0, 1};  // the last one is that of the elements
     for (int64_t axis = 3; axis >= 0; --axis) {
       const int64_t inner = axis == 3 ? 1 : sizes[axis + 1];
       found[axis] = sizes[axis] == 1 ? place(inner, found[axis + 1]) : strides[axis];

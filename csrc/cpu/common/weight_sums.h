@@ -1,4 +1,4 @@
-// The sums of grad_weight in the order of tiles, and their way into the tensor.
+// The sums of grad_weight in the order of tiles, and how they are stored in the tensor.
 #pragma once
 
 #include <algorithm>
@@ -15,18 +15,19 @@ namespace convgrad::cpu {
 // Winograd's form, those of a transformed tile.
 struct WeightSums {
   int64_t groups, C_out, C_in;  // channels of a group
-  int64_t lanes;
-  int64_t panels;   // vectors of output channels in a group
-  Blocks outs;      // of panels, that a tile takes at once
-  Blocks parts;     // of outs: the output channels of an item
-  Blocks ins;       // of input channels
-  int64_t numbers;  // of a pair of channels
+  int64_t lanes;                // of a vector
+  int64_t panels;               // vectors of output channels in a group
+  Blocks outs;                  // of panels, that a tile takes at once
+  Blocks parts;                 // of outs: the output channels of an item
+  Blocks ins;                   // the input channels of an item
+  int64_t numbers;              // of each pair of channels
 
   struct Item {
     int64_t group;
     Range blocks, channels;  // of output channels; input channels
   };
 
+  // In elements.
   int64_t vector_size() const { return outs.size * lanes; }
   int64_t block_size() const { return product(numbers, ins.size, vector_size()); }
   int64_t item_size() const { return product(parts.size, block_size()); }

@@ -42,7 +42,7 @@ class Cutting {
         Blocks::covering(b.vecs.count, std::max<int64_t>(1, lanes_of_part(g) / b.tile_lanes()));
   }
 
-  // The largest band whose sums and whose strip are small enough. If none is, the tiles read the tensor:
+  // The largest band whose sums and whose strip are small enough. If there is none, the tiles read the tensor:
   // under a large dilation, a strip would have all pixels between the taps.
   void cut_band() {
     constexpr int64_t kFewColumns = 28;  // of a tile; a narrower strip would be read too rarely

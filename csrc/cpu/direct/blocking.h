@@ -14,10 +14,10 @@ struct DirectBlocking {
   Chains chains;
   int64_t levels;        // of groups of chains
   int64_t lanes;         // of a vector
-  int64_t panels;        // of a group
+  int64_t panels;        // vectors of destination channels in a group
   Blocks vecs;           // of panels, that a tile takes at once
   Blocks parts;          // of vecs.count: the destination channels of an item
-  Blocks rows, columns;  // of the destination: a band
+  Blocks rows, columns;  // of the destination's pixels: a band
   Blocks images;         // that share an item
   bool strips;           // whether bands are copied
   int64_t strip_image;   // of the strip of an image, in elements

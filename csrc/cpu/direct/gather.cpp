@@ -14,7 +14,7 @@
 namespace convgrad::cpu {
 namespace {
 
-// One pass: everything that its bands share.
+// One pass: the values that its bands share.
 template <typename Stored, typename Sum>
 struct DirectPass {
   const Tiles<Stored, Sum>& tiles;
@@ -31,7 +31,7 @@ struct Item {
   Range images, blocks;
 };
 
-// One band, and what a thread keeps while it computes the items of the band.
+// One band, with the sums and strips of a thread that computes items of the band.
 template <typename Stored, typename Sum>
 class BandLoops {
  public:

@@ -1,4 +1,4 @@
-// The runs that tiles sum over. They are made where a rectangle is visited and not kept for all of them:
+// The runs that tiles sum over. They are made when a rectangle is visited and not kept for all rectangles:
 // under a large kernel, every pixel near a border has taps of its own.
 #pragma once
 
@@ -30,7 +30,7 @@ class Reduction {
     const int64_t step = inside ? from.c : place(g.w.tap_step, g.source.w);
     args.a_step = args.length > 1 ? step : 0;
     args.b_step = inside ? order.c : order.t_w;
-    // One run for each of these: they go along the channels or along the taps of a row.
+    // There is one run for each of these channels and taps; a run goes along the channels or the taps of a row.
     const int64_t first_c = inside ? 1 : channels;
     const Range first_w{taps_w.lo, inside ? taps_w.hi : std::min(taps_w.lo + 1, taps_w.hi)};
     // In one channel, rows of taps follow each other: all rectangles of a column share them.

@@ -12,10 +12,11 @@ namespace convgrad::cpu {
 
 // Pixels in a line that meet the same taps: the rows of one tile. Distances are in elements.
 struct Line {
-  int64_t source, destination;  // its first pixel, for tap 0
-  int64_t row_stride, destination_stride;
-  int64_t rows;
-  int64_t first_pixel;  // pixels of the lines before it
+  int64_t source;                          // of the first pixel, under tap 0
+  int64_t destination;                     // the place of the first pixel
+  int64_t row_stride, destination_stride;  // from pixel to pixel
+  int64_t rows;                            // pixels
+  int64_t first_pixel;                     // pixels of the lines before it
 };
 
 // Pixels that meet the same taps, in lines of equal length, each a tile or several.
@@ -44,7 +45,7 @@ struct Rectangle {
 
 // A band cut into rectangles where the set of taps changes: the borders, and the interior where all
 // taps meet. Taps in the padding then cost nothing. Rectangles and lines are made when they are visited
-// and never listed: under a large kernel there can be as many as pixels.
+// and never listed, because under a large kernel every pixel can be one.
 class Schedule {
  public:
   Schedule(const Gather& g, const SourceLayout& from, const Band& band, int64_t max_rows)
@@ -72,9 +73,9 @@ class Schedule {
   int64_t to_down() const { return place(g.h.pixel_step, g.destination.h); }
   int64_t to_right() const { return place(g.w.pixel_step, g.destination.w); }
 
-  // Along the rows, or both sides in one where the rectangle is stored without a gap. Down a column
-  // only where the rows are too short to keep the multipliers busy, because each pixel of a column is in a
-  // cache line of its own.
+  // Lines go along the rows; where the rectangle is stored without a gap, it is one line. They go down the
+  // columns only where the rows are too short to keep the multipliers busy, because each pixel of a column is
+  // in a cache line of its own.
   Rectangle rectangle(const Segment& row, const Segment& column) const {
     constexpr int64_t kNarrow = 5;
     const Range ys = row.pixels, xs = column.pixels;

@@ -1,4 +1,4 @@
-// How grad_weight walks the output pixels: one stretch at a time, whose grad_output is packed.
+// The walk of grad_weight over the output pixels: one stretch at a time, whose grad_output is packed.
 #pragma once
 
 #include <vector>
@@ -26,7 +26,7 @@ struct Stretches {
   }
 };
 
-// Where tiles find the pixels of one stretch, and what each tap meets of it.
+// The places from which tiles read the input of one stretch, and the outputs of the stretch that each tap meets.
 struct StretchLayout {
   SourceLayout source;
   int64_t image_size;         // from image to image of the source, in elements
@@ -68,7 +68,7 @@ class StretchRuns {
   const StretchLayout& layout;
   int64_t lanes;  // from pixel to pixel of the packed grad_output
   std::vector<Run> runs;
-  Range made{};  // the rows that they are of
+  Range made{};  // the rows of these runs
 };
 
 }  // namespace convgrad::cpu

@@ -32,7 +32,7 @@ class Cutting {
   int64_t strips_bytes() const { return target.cache.sixteenths(3); }
   int64_t sums_bytes() const { return target.cache.sixteenths(8); }
 
-  // A stretch of the input is fetched, and maybe copied, for all taps and all output channels of a part:
+  // A stretch of the input is fetched, and maybe copied, once for all taps and all output channels of a part:
   // the fewer taps, the more channels.
   int64_t lanes_of_part() const {
     constexpr int64_t kProducts = 1152;  // of each pixel that is fetched
@@ -58,7 +58,7 @@ class Cutting {
     return std::clamp<int64_t>(fitting, 1, kLongestPixelChain);
   }
 
-  // Fewer rows and images where a strip of what tiles read would be too large.
+  // Fewer rows and images where the strip of a tile would be too large.
   void cut_pixels() {
     const int64_t pixels = pixels_of_stretch();
     Stretches& s = b.stretches;
@@ -102,7 +102,7 @@ class Cutting {
     sums.ins = input_blocks(wanted);
   }
 
-  // In blocks of whole tiles whose sums fit, and in several blocks if there are too few items otherwise.
+  // Blocks of whole tiles whose sums fit, and several blocks where there would be too few items.
   Blocks input_blocks(int64_t wanted_items) const {
     const WeightSums& sums = b.sums;
     const int64_t tile_count = Blocks::covering(sums.C_in, b.tile_rows).count;
@@ -115,8 +115,8 @@ class Cutting {
     return {Blocks::covering(sums.C_in, size).count, size};
   }
 
-  // Whether the rows of a tile, which are channels, push each other out of L1d: a cache line is found by its
-  // address modulo 4096 bytes, and few lines of the same residue have room.
+  // Whether the rows of a tile, which are channels, push each other out of L1d. The place of a cache line there
+  // is its address modulo 4096 bytes, and each place has room for few lines.
   bool crowded(const Strides& input) const {
     constexpr int64_t kModulus = 4096, kLines = 4;
     const int64_t step = input.c % kModulus * target.tiles.stored_bytes;

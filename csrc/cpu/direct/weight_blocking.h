@@ -7,16 +7,16 @@
 
 namespace convgrad::cpu {
 
-// The sum over all pixels is cut into stretches, and stretches into chunks whose sums are added in order.
-// Both depend on the pixels, the input's channels, the taps and the caches: a filter's digits are the same
-// whatever other filters there are, and however channels and chunks are shared out.
+// The sum over all pixels is cut into stretches. Successive stretches make a chunk, and the sums of chunks are
+// added in their order. Both cuts depend on the pixels, the input's channels, the taps and the caches. So the
+// digits of a filter depend neither on other filters nor on how channels and chunks are shared out.
 struct WeightBlocking {
-  int64_t tile_rows;  // input channels of a tile
-  Stretches stretches;
+  int64_t tile_rows;    // input channels of a tile
+  Stretches stretches;  // of the output pixels
   bool copied;          // whether tiles read strips of the input
   Blocks chunks;        // of stretches
-  bool chunks_apart;    // items have one chunk each; otherwise they take one chunk after the other
-  WeightSums sums;      // of all items, for one chunk
+  bool chunks_apart;    // whether an item has one chunk; otherwise it takes one after the other
+  WeightSums sums;      // of all items, in one chunk
   int64_t strip_image;  // of the strip of an image, in elements
 
   static WeightBlocking of(const Target& target, const ConvShape& shape, const Strides& input);
@@ -24,11 +24,11 @@ struct WeightBlocking {
   // Of a thread, in elements.
   int64_t packed_size() const { return sums.parts.size * stretches.pixels() * sums.vector_size(); }
   int64_t strip_size() const { return strip_image * stretches.images.size; }
-  // An item's sums of a chunk that are added to those of the chunks before.
+  // The sums of an item in one chunk, which are added to those of the chunks before.
   int64_t waiting_size() const { return chunks_apart || chunks.count == 1 ? 0 : sums.item_size(); }
   int64_t scratch_size() const { return packed_size() + strip_size() + waiting_size(); }
 
-  // Of all threads: the sums of every item, for each chunk that is computed apart.
+  // Of all threads, in elements: the sums of every item, once for each chunk that is computed apart.
   int64_t chunks_of_item() const { return chunks_apart ? chunks.count : 1; }
   int64_t sums_size() const { return product(sums.item_count(), sums.item_size()); }
 };

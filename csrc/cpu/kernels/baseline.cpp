@@ -1,4 +1,4 @@
-// What the compiler's default target offers: SSE2 on x86-64, NEON on aarch64.
+// The compiler's default target: SSE2 on x86-64, NEON on aarch64.
 #include "cpu/kernels/isa.h"
 #include "cpu/kernels/make_tiles.inl"
 

@@ -1,5 +1,5 @@
 // The copies between tensors and the vectors that tiles read and write: the one place where a number is
-// converted. Included behind tile.inl, whose vectors they share.
+// converted. Included after tile.inl, whose vectors they share.
 
 namespace convgrad::cpu {
 namespace {
@@ -45,8 +45,8 @@ void convert_lanes(const From* from, To* to, int64_t count) {
   }
 }
 
-// low = a0 b0 a1 b1 and high = a2 b2 a3 b3; by reference, because no calling convention returns a vector that
-// is wider than the target's registers.
+// low = a0 b0 a1 b1 and high = a2 b2 a3 b3. Results are references, because no calling convention returns a
+// vector that is wider than the target's registers.
 template <typename V>
 void interleave(const V& a, const V& b, V& low, V& high) {
 #if defined(__clang__)
@@ -136,7 +136,7 @@ void copy_vectors(const CopyArgs<Sum>& s) {
     convert_vector<Sum, Sum, LANES>(s.from + q * s.from_stride, s.to + q * s.to_stride);
 }
 
-// A step that the compiler is given becomes shuffles.
+// The compiler makes shuffles of a constant step.
 template <typename Stored, typename Sum>
 void load_row(const LoadArgs<Stored, Sum>& s) {
   if (s.step == 1 && std::is_same_v<Stored, Sum>)

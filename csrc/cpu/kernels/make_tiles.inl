@@ -1,8 +1,8 @@
-// Everything that an instruction set provides, written once in terms of a vector's width. Each instruction set
-// includes this file in a translation unit of its own, behind a target region; anonymous namespaces keep
-// the linker from merging the builds.
+// The table of an instruction set, written once in terms of a vector's width. Each instruction set includes this
+// file in a translation unit of its own, inside its target region; anonymous namespaces keep the linker from
+// merging the builds.
 #include "cpu/kernels/tile.inl"
-// Both behind tile.inl.
+// Both after tile.inl.
 #include "cpu/kernels/copies.inl"
 #include "cpu/kernels/transforms.inl"
 

@@ -21,8 +21,7 @@ inline void store(const V& from, T* to) {
   *reinterpret_cast<typename VectorOf<T, sizeof(V)>::in_memory*>(to) = from;
 }
 
-// Arguments by value: sums in memory could overwrite those behind a reference, for all that the compiler
-// can prove.
+// Arguments are values: the compiler cannot prove that the stores leave an argument behind a reference as it is.
 template <typename T, typename Vector, int VECS, int ROWS>
 inline void store_sums(const Vector (&acc)[ROWS][VECS], T* to, int64_t stride, bool fresh) {
 #pragma GCC unroll 28
@@ -40,7 +39,7 @@ void tile(const TileArgs<Sum>& t) {
   const int64_t row_stride = UNIT_STRIDE ? 1 : t.row_stride;
   Vector acc[ROWS][VECS] = {};
   for (int64_t run = 0; run < t.run_count; ++run) {
-    // One pointer for four rows: three multiples of the row stride then address all of them.
+    // One pointer for four rows: with three multiples of the row stride it addresses all of them.
     const Sum* first = t.a + place(1, t.from, 1, t.runs[run].a);
     const Sum* a[(ROWS + 3) / 4];
     for (int r = 0; r < ROWS; r += 4) a[r / 4] = first + r * row_stride;

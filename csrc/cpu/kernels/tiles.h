@@ -1,8 +1,7 @@
 // The contract between the loop nests and one instruction set's kernels; docs/tile.md explains it.
 //
 // `Stored` is the type of a tensor's elements, `Sum` the type that registers add. Numbers are converted
-// where they pass between tensors and vectors, and nowhere else: in pack, load_row, split_row, unpack and
-// store_row.
+// between tensors and vectors, and nowhere else: in pack, load_row, split_row, unpack and store_row.
 #pragma once
 
 #include <cstdint>
@@ -43,7 +42,7 @@ struct PackArgs {
   int64_t step, lane_stride;
   Sum* vectors;
   int64_t vector_stride;  // from vector to vector
-  int64_t count, lanes;   // vectors; lanes that the tensor has
+  int64_t count, lanes;   // vectors; lanes that are in the tensor
 };
 
 // Vectors to tensor, with the same correspondence; lanes from `lanes` on are not stored.

@@ -1,4 +1,4 @@
-// Winograd's transforms of vectors. Included behind tile.inl, whose vectors they share.
+// Winograd's transforms of vectors. Included after tile.inl, whose vectors they share.
 
 namespace convgrad::cpu {
 namespace {

@@ -10,8 +10,8 @@
 namespace convgrad::cpu {
 namespace {
 
-// Whether a tile can read whole panels of the image: vectors are within cache lines, and the channels
-// do not crowd into few sets of the cache.
+// Whether tiles should read whole panels in the image: its vectors start at cache lines, and its channels do
+// not crowd into few sets of the cache.
 bool reads_well(const TileShape& tiles, const Gather& g) {
   constexpr int64_t kLine = 64, kModulus = 1 << 16, kLines = 4;
   const int64_t step = g.source.c * tiles.stored_bytes;
@@ -29,7 +29,7 @@ PixelwiseBlocking PixelwiseBlocking::of(const Target& target, const Gather& g) {
   const PixelRows pixels(g);
   PixelwiseBlocking b{};
   b.width = kVecs * tiles.lanes;
-  // One channel more: at a multiple of a page, panels would meet in one set of the cache.
+  // One channel more: at a multiple of a page, all panels would be in one set of the cache.
   b.panel_size = (g.C + 1) * b.width;
   const int64_t panels = Blocks::covering(pixels.count(), b.width).count;
   const int64_t fitting = target.cache.sixteenths(5) / panel_bytes(tiles, g);

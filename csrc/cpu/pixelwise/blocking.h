@@ -9,20 +9,19 @@
 
 namespace convgrad::cpu {
 
-// One tap makes the pass a product of matrices. The lanes are pixels: a panel is a tile's width of them, for all
-// channels of the source. The rows are the destination's channels.
+// One tap makes the pass a product of matrices. The lanes are pixels: a panel has as many as a tile is wide, in
+// all channels of the source. The rows are the destination's channels.
 struct PixelwiseBlocking {
   static constexpr int64_t kVecs = 2;  // of pixels in a tile
 
   int64_t width;       // of a panel, in pixels
   int64_t panel_size;  // in elements
-  Blocks
-      panels;  // of all pixels: those that an item reads, and copies where it cannot read in place
+  Blocks panels;      // of all pixels, that an item reads, and copies where it cannot read in place
   Blocks channels;    // of the source: the chains of a sum
   Blocks row_blocks;  // of the destination's channels: the rows of a tile
-  int64_t row_width;  // of the packed weights of a block of rows, in elements
+  int64_t row_width;  // of the packed weights of a block of rows and one channel, in elements
   Blocks parts;       // of row_blocks, that an item computes
-  bool in_place;      // whole panels are read in the tensor
+  bool in_place;      // whether whole panels are read in the tensor
 
   static PixelwiseBlocking of(const Target& target, const Gather& g);
 

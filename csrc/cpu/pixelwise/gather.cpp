@@ -10,7 +10,7 @@
 namespace convgrad::cpu {
 namespace {
 
-// The weights of a block of rows, channel by channel: those of a tile's rows are beside each other.
+// Packs the weight as [block of rows][channel][row], so that the weights of a tile's rows are adjacent.
 template <typename Stored, typename Sum>
 at::Tensor pack_weight(const Tiles<Stored, Sum>& tiles, const Gather& g,
                        const PixelwiseBlocking& blocking, const Stored* weight) {
@@ -58,7 +58,7 @@ class PixelwiseLoops {
         strips(tiles, g, blocking, pixels, operands.source),
         packed(packed) {}
 
-  // Part by part: threads then share out the channels evenly where the panels are few.
+  // Part by part, so that threads share out the channels evenly where there are few panels.
   void run(Range items, Sum* scratch) const {
     const int64_t count = g.groups * blocking.panels.count;
     for (int64_t i : items)
@@ -67,7 +67,7 @@ class PixelwiseLoops {
   }
 
  private:
-  // While they are computed, the sources of the next ones are fetched.
+  // While these panels are computed, the sources of the next item are fetched.
   void run_panels(int64_t index, Range blocks, bool more, Sum* strip) const {
     const int64_t count = blocking.panels.count, group = index / count;
     const Segments segments = strips.segments_of(index % count);
@@ -84,7 +84,7 @@ class PixelwiseLoops {
     }
   }
 
-  // Straight into the destination where the tile's vectors are pixels that follow each other there.
+  // The tile writes into the destination where the pixels of its vectors are adjacent there.
   void run_tile(int64_t group, int64_t block, const std::vector<Segment>& segments,
                 const Sum* strip, Sum* sums) const {
     const Range rows = blocking.row_blocks.at(block, g.M);
@@ -109,7 +109,7 @@ class PixelwiseLoops {
     if (!straight) store_tile(channel, rows.size(), segments, sums);
   }
 
-  // Brings their lines near, so that the tile's last steps, which store, do not wait for memory.
+  // Prefetches the results' cache lines, so that the tile's last steps, which store, do not wait for memory.
   void fetch_results(const Stored* to, int64_t rows) const {
     for (int64_t row : Range{0, rows})
       for (int64_t v : Range{0, blocking.kVecs})
@@ -142,7 +142,7 @@ class PixelwiseLoops {
     }
   }
 
-  // The sum of a pixel that meets padding is empty: the product with an infinite weight would not be zero.
+  // The sum of a pixel that meets padding is set to zero: its product with an infinite weight is NaN.
   void store_tile(int64_t channel, int64_t rows, const std::vector<Segment>& segments,
                   Sum* sums) const {
     for (int64_t row : Range{0, rows})

@@ -8,14 +8,14 @@
 
 namespace convgrad::cpu {
 
-// Pixels x of a destination row that follow each other in a panel from `at` on.
+// Pixels of one destination row that follow each other in a panel.
 struct Segment {
-  int64_t n, y;
+  int64_t n, y;  // image and row
   Range xs;
-  int64_t at;
+  int64_t at;  // pixels of the panel before them
 };
 
-// The pixels of a segment that have a source, which the others do not: they meet padding.
+// The pixels of a segment that have a source. The others meet padding.
 struct Seen {
   int64_t before, count;  // pixels before the first one; pixels
   int64_t source;         // of the first one, in channel 0, in elements
@@ -61,7 +61,7 @@ class PixelRows {
   int64_t source_step() const { return place(g.w.step, g.source.w); }
   int64_t destination_step() const { return place(g.w.pixel_step, g.destination.w); }
 
-  // Of the segment's first pixel, in channel 0, in elements.
+  // The place of the segment's first pixel, in channel 0, in elements.
   int64_t destination(const Segment& s) const {
     return s.n * g.destination.n + g.h.pixel(s.y) * g.destination.h +
            g.w.pixel(s.xs.lo) * g.destination.w;

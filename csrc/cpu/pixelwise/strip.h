@@ -50,8 +50,7 @@ class PixelStrip {
     return copies;
   }
 
-  // Panel by panel, the pixels of each channel in vectors; but read channel by channel, in the order of the
-  // tensor.
+  // The strip is [panel][channel][pixel]. It is filled channel by channel, in the order of the tensor.
   void fill(const std::vector<Copy>& copies, int64_t channel, Sum* strip) const {
     for (int64_t c : Range{0, g.C})
       for (const Copy& copy : copies) {
@@ -67,8 +66,8 @@ class PixelStrip {
       }
   }
 
-  // Brings what will be copied of some channels into the second cache. They are pages apart: the
-  // processor would not fetch them ahead by itself.
+  // Prefetches the sources of these copies in some channels into L2. Channels are pages apart, and the
+  // processor prefetches no other page by itself.
   void fetch(const std::vector<Copy>& copies, int64_t channel, Range channels) const {
     const int64_t step = pixels.source_step();
     const int64_t next =

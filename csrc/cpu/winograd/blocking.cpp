@@ -30,15 +30,15 @@ class Cutting {
   }
 
  private:
-  // Of a thread: everything; the transformed sources if all channels fit; and those of a block of channels,
-  // whose sums are kept until the next block is added.
+  // Of a thread: all of its scratch; the transformed sources of all channels, if they fit; and otherwise those of
+  // a block of channels, whose sums are kept until the next block is added.
   int64_t scratch_bytes() const { return target.cache.scratch() * 9 / 10; }
   int64_t sources_bytes() const { return target.cache.sixteenths(7); }
   int64_t block_bytes() const { return target.cache.scratch() / 10; }
-  // A weight that is transformed where it is used, because the caches would not keep it until then.
+  // The least weight that is transformed by the item that uses it, because it would leave the caches before.
   int64_t large_weight_bytes() const { return 2 * target.cache.scratch(); }
 
-  // As many as leave registers for the vectors, and a divisor of the lanes.
+  // The largest power of two that leaves registers for the vectors and divides the lanes.
   int64_t rows_of_tile() const {
     const int64_t most = std::min<int64_t>(b.lanes, target.tiles.max_rows(kVecs));
     int64_t rows = 1;
@@ -58,7 +58,7 @@ class Cutting {
     b.channels = Blocks::covering(g.C, all ? g.C : some);
   }
 
-  // One, where its sums have to wait: the more blocks share its sources.
+  // One panel where sums are kept for several blocks of channels, so that more blocks share its sources.
   int64_t panels_of_item() const {
     if (b.sums_wait()) return 1;
     const int64_t fitting = sources_bytes() / bytes_of_sources(b.channels.size);
@@ -66,7 +66,7 @@ class Cutting {
     return std::max<int64_t>(1, std::min(fitting, wanted));
   }
 
-  // As many as possible, because each part transforms the sources anew.
+  // As many as possible, because each part transforms the sources again.
   int64_t blocks_of_item() const {
     constexpr int64_t kFew = 4;
     const int64_t bytes = product(b.spans.size, b.sums_size(), target.tiles.sum_bytes);

@@ -13,12 +13,12 @@ namespace convgrad::cpu {
 
 // It depends on the pass and on the caches.
 struct WinogradBlocking {
-  int64_t lanes;     // of a vector
-  int64_t tiles;     // output tiles of all images
-  int64_t rows;      // of a register tile
-  Blocks panels;     // of vectors of output tiles: the width of a register tile
-  int64_t width;     // of a panel, in output tiles
-  bool alone;        // one item has all the output tiles: it transforms the weight for itself
+  int64_t lanes;  // of a vector
+  int64_t tiles;  // output tiles of all images
+  int64_t rows;   // of a register tile
+  Blocks panels;  // of vectors of output tiles: the width of a register tile
+  int64_t width;  // of a panel, in output tiles
+  bool alone;     // whether one item has all the output tiles and transforms the weight for itself
   Blocks channels;   // of the source
   Blocks spans;      // of panels, that an item computes
   Blocks blocks;     // of the destination's channels: the lanes of the weight
@@ -30,13 +30,13 @@ struct WinogradBlocking {
   // In elements.
   int64_t tiles_of_span() const { return spans.size * width; }
   int64_t sums_size() const { return kNumbers * blocks.size * width; }
-  // The sums of several blocks and panels are kept until the next block of channels is added.
+  // Whether the sums of several blocks and panels are kept until the next block of channels is added.
   bool sums_wait() const { return channels.count > 1; }
   int64_t packed_size(const Gather& g) const {
     return alone ? 0 : product(g.groups, blocks.count, kNumbers, g.C, lanes);
   }
 
-  // From number to number of transformed tiles.
+  // From number to number of transformed tiles, in elements.
   int64_t source_stride() const { return channels.size * tiles_of_span() + lanes; }
   int64_t weight_stride(const Gather& g) const { return (alone ? channels.size : g.C) * lanes; }
   int64_t sums_stride() const { return lanes * width; }

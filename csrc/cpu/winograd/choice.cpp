@@ -14,7 +14,7 @@ constexpr const char* kTooCostly =
 
 int64_t vectors_of(int64_t extent, int64_t lanes) { return Blocks::covering(extent, lanes).count; }
 
-// Transforming the sources of one channel.
+// The cost of the transforms of one channel's sources.
 double cost_of_sources(const Costs& costs, const OutputTileGrid& grid, int64_t lanes) {
   const double rows = static_cast<double>(grid.h.size() * grid.w.phases);
   const double apart = grid.w.distance > 1 ? costs.row_apart : 0;
@@ -37,7 +37,7 @@ bool pays(const Target& target, const Gather& g) {
   return winograd < direct;
 }
 
-// Each block of channels on one side transforms the other side anew.
+// Each block of channels on one side transforms the other side again.
 bool pays(const Target& target, const Walk& h, const Walk& w, int64_t C_in) {
   const Costs& costs = target.costs;
   const int64_t lanes = target.tiles.lanes;

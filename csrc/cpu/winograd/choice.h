@@ -1,4 +1,4 @@
-// Whether Winograd's form can do a pass, may, and takes less work than the loops over all taps.
+// Whether Winograd's form fits a pass, is allowed, and takes less work than the loops over all taps.
 #pragma once
 
 #include "conv_shape.h"
@@ -7,8 +7,8 @@
 
 namespace convgrad::cpu {
 
-// Null if it can, or the reason. The costs are those of one image and of kFilters filters, whatever the operands
-// have: neither a larger batch nor half of the filters then takes another path.
+// Null if all of this holds, or the reason. The costs are those of one image and of kFilters filters, for any
+// operands: so a larger batch or half of the filters never takes another path.
 constexpr int64_t kFilters = 64;
 
 const char* why_not_winograd(const Target& target, const Gather& g);

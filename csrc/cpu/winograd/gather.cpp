@@ -11,8 +11,8 @@
 namespace convgrad::cpu {
 namespace {
 
-// The most products of a chain, after which the sum goes to a second one. The transforms add to the error, about
-// as much as these short chains take from it: together it is that of the loops over all taps.
+// The most products of a chain, whose sum is then added to a second one. Chains this short reduce the error by
+// about as much as the transforms add to it, so that it is that of the loops over all taps.
 constexpr int64_t kChain = 32;
 
 struct Item {
@@ -21,7 +21,7 @@ struct Item {
 };
 
 // Sixteen products of matrices, one for each number of a transformed tile: the lanes are output tiles, the
-// rows are the destination's channels and the sum goes over the source's channels.
+// rows are the destination's channels and the sum runs over the source's channels.
 template <typename Stored, typename Sum>
 class WinogradLoops {
  public:

@@ -12,7 +12,7 @@ namespace convgrad::cpu {
 namespace {
 
 // Sixteen products of matrices, one for each number of a transformed tile: the rows of a register tile are input
-// channels, its lanes output channels, and the sum goes over the output tiles.
+// channels, its lanes output channels, and the sum runs over the output tiles.
 template <typename Stored, typename Sum>
 class WinogradWeightLoops {
  public:
@@ -122,7 +122,7 @@ class WinogradWeightLoops {
   OutputTileGrid grid;
 };
 
-// visit(i, scratch) for 0 <= i < count, each of `spans` spans.
+// Calls visit(i, scratch) on each 0 <= i < count; a visit takes `spans` spans.
 template <typename Sum, typename Visit>
 void for_each(const WinogradWeightBlocking& blocking, int64_t count, int64_t spans,
               const Visit& visit) {

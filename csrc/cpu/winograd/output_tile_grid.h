@@ -13,9 +13,10 @@ constexpr int64_t kNumbers = 16;  // of a transformed tile
 
 // Output tiles that follow each other along a row, from tile (y, x) of an image on.
 struct TileRow {
-  int64_t n, y, x, count;
+  int64_t n, y, x;  // image; row and column in output tiles
+  int64_t count;    // of output tiles
   int64_t at;       // tiles before it
-  bool below_last;  // right under the row before it
+  bool below_last;  // whether it is right under the row before it
 };
 
 // The output tiles in reading order, through all images.

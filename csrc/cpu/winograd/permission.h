@@ -4,11 +4,11 @@
 
 namespace convgrad::cpu {
 
-// For every thread. At first what the environment variable CONVGRAD_WINOGRAD says: "1" allows it, "0",
-// nothing and no variable do not; anything else raises a ValueError.
+// For every thread. The environment variable CONVGRAD_WINOGRAD sets it at first: "1" allows it; "0", an empty
+// variable and no variable do not; any other value raises a ValueError.
 bool winograd_is_allowed();
 
-// Returns what held before.
+// Returns the permission before.
 bool allow_winograd(bool allowed);
 
 }  // namespace convgrad::cpu

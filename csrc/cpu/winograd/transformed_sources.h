@@ -11,19 +11,19 @@
 
 namespace convgrad::cpu {
 
-// The sources of a row of output tiles: four rows of pixels, of which those in the padding are not there.
+// The sources of a row of output tiles: four rows of pixels, some of which can be in the padding.
 struct SourceRows {
   static constexpr int64_t kPadding = -1;
 
-  int64_t rows[4];  // the first pixel inside the image, in channel 0, in elements; or kPadding
-  Range inside;     // of the 2*count + 2 pixels of a row
-  int64_t count, at;
-  bool below_last;
+  int64_t rows[4];    // the first pixel inside the image, in channel 0, in elements; or kPadding
+  Range inside;       // the image, of the 2*count + 2 pixels of a row
+  int64_t count, at;  // output tiles; output tiles before them
+  bool below_last;    // whether the output tiles are right under those of the row before
 };
 
 // Sizes of the rows that are copied before they are transformed, in elements.
 struct RowBuffer {
-  int64_t half;  // of a row: its even or its odd columns
+  int64_t half;  // the even or the odd columns of a row
 
   static RowBuffer of(const OutputTileGrid& grid, int64_t tiles, int64_t lanes) {
     return {(Blocks::covering(grid.longest_row(tiles) + 1, lanes).count + 1) * lanes};
@@ -57,7 +57,7 @@ class TransformedSources {
     return found;
   }
 
-  // Number i of tile p goes to transformed[i*stride + p]. Up to a vector behind the last tile is overwritten.
+  // Number i of tile p is stored at transformed[i*stride + p]. Up to a vector after the last tile is overwritten.
   void make(const std::vector<SourceRows>& tile_rows, int64_t channel, Sum* transformed,
             int64_t stride, Sum* buffer) const {
     Sum* const zeros = buffer + 4 * 2 * half;

@@ -12,8 +12,8 @@
 
 namespace convgrad::cpu {
 
-// A block is as many of the destination's channels as a vector has lanes. For each number of a transformed tile
-// it has a vector of each of the source's channels.
+// A block has as many of the destination's channels as a vector has lanes. It is stored as [16][channel of the
+// source][lane], 16 numbers of a transformed tile.
 template <typename Stored, typename Sum>
 class TransformedWeight {
  public:
@@ -41,7 +41,7 @@ class TransformedWeight {
     }
   }
 
-  // All of them, block by block.
+  // All blocks of all groups.
   at::Tensor make_all() const {
     const int64_t stride = g.C * tiles.lanes, items = g.groups * PanelOrder::panels(g, tiles.lanes);
     at::Tensor result = room_for<Sum>(product(items, kNumbers, stride));
@@ -55,7 +55,7 @@ class TransformedWeight {
   }
 
  private:
-  static constexpr int64_t kChannels = 16;  // that are transformed at a time
+  static constexpr int64_t kChannels = 16;  // of the source, that are transformed at a time
 
   static PanelOrder order_of(int64_t lanes) {
     return {lanes, 3 * kChannels * lanes, kChannels * lanes, 9 * kChannels * lanes};

@@ -46,8 +46,8 @@ class Cutting {
     sums.ins = {Blocks::covering(sums.C_in, size).count, size};
   }
 
-  // As many vectors of them as the transformed tiles have room for, and no more than may share a sum in
-  // registers.
+  // As many vectors of output tiles as the scratch has room for, and no more than one chain in registers may
+  // have.
   int64_t tiles_of_span() const {
     constexpr int64_t kMostTiles = 128;
     const int64_t lanes = target.tiles.lanes;
@@ -58,8 +58,8 @@ class Cutting {
     return std::min(all, std::max<int64_t>(1, fitting)) * lanes;
   }
 
-  // Where channels make too few items, the output tiles are split as well, as far as the sums of each chunk
-  // may take memory.
+  // Where channels make too few items, the output tiles are split as well, as long as the sums of all chunks
+  // have room.
   int64_t spans_of_chunk() const {
     const int64_t bytes = product(b.sums_size(), target.tiles.sum_bytes);
     const int64_t possible = 1 + chunks_bytes() / bytes;

@@ -15,16 +15,16 @@ struct WinogradWeightBlocking {
 
   int64_t tiles;        // output tiles of all images
   int64_t tile_rows;    // input channels of a register tile
-  WeightSums sums;      // of all items, for one chunk
+  WeightSums sums;      // of all items, in one chunk
   int64_t span;         // output tiles that are transformed at a time
-  int64_t spans;        // how many of them there are
+  int64_t spans;        // the number of spans
   Blocks chunks;        // of spans
   RowBuffer buffer;     // of the sources
   int64_t longest_row;  // output tiles of a row of a span
 
   static WinogradWeightBlocking of(const Target& target, const ConvShape& shape);
 
-  // The channels of either side that an item computes: the most whose sums are 9/16 of the scratch.
+  // The channels of either side that an item computes: the most whose sums fit into 9/16 of the scratch.
   static int64_t channels_of_item(const Target& target);
 
   int64_t outputs_of_item() const { return sums.parts.size * sums.vector_size(); }
