@@ -30,7 +30,8 @@ at::Tensor empty_output(const at::Tensor& input, const at::Tensor& weight,
                         const std::optional<at::Tensor>& bias, const ConvParams<Int>& params);
 
 // A gradient has the strides of its tensor if the tensor's elements have no gaps; otherwise it is
-// contiguous. This is the contract of torch's AccumulateGrad, which copies any other gradient. Without `grad_strides` it is channels_last if an operand is and not contiguous as well.
+// contiguous. This is the contract of torch's AccumulateGrad, which copies any other gradient. Without
+// `grad_strides` it is channels_last if an operand is and not contiguous as well.
 template <typename Int>
 at::Tensor empty_grad_input(c10::ArrayRef<Int> input_size, const at::Tensor& weight,
                             const at::Tensor& grad_output, const ConvParams<Int>& params,

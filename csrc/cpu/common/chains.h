@@ -1,6 +1,7 @@
 // How the sum of one result is cut, so that rounding errors stay small: the products of a chain are added in a
-// register, and the sums of chains in small groups. The cut depends on the reduction's extents alone: the digits of a
-// result change neither with the batch, the filters and the threads, nor with the processor's caches.
+// register, and the sums of chains in small groups. The cut depends on the reduction's extents alone: the
+// digits of a result change neither with the batch, the filters and the threads, nor with the processor's
+// caches.
 #pragma once
 
 #include <algorithm>

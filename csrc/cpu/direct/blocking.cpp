@@ -73,7 +73,7 @@ class Cutting {
     b.images = Blocks::covering(g.N, b.bands() == 1 ? std::max<int64_t>(1, fitting) : 1);
   }
 
-  // Fewer images share an item before fewer lanes do, because each part of the lanes copies the band anew.
+  // Fewer images share an item before fewer lanes do, because each part of the lanes copies the band again.
   void cut_into_items() {
     if (items() < kGatherItems)
       b.images =
