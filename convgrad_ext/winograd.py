@@ -68,6 +68,6 @@ def winograd_allowed() -> bool:
         >>> convgrad_ext.winograd_allowed()
         False
 
-    Source: csrc/cpu/winograd_choice.h.
+    Source: csrc/cpu/winograd/choice.h.
     """
     return _C.winograd_allowed()
