@@ -24,7 +24,7 @@ def _winograd() -> Iterator[None]:
         yield
 
 
-# The patches
+# The output tiles
 
 
 @st.composite
@@ -37,27 +37,26 @@ def axes_of_three_taps(draw: st.DrawFn) -> tuple[int, int, tuple[int, int], int]
     return extent, stride, (lo, hi), dilation
 
 
-def check_patches(patches, expected: dict[int, list[tuple[int, int]]], extent: int) -> None:
+def check_output_tiles(tiles, expected: dict[int, list[tuple[int, int]]], extent: int) -> None:
     """`expected` has the meetings (tap, source) of each destination pixel, by definition."""
-    pixels = [patches.pixel(p, i) for p in range(len(patches)) for i in (0, 1)]
+    pixels = [tiles.pixel(p, i) for p in range(len(tiles)) for i in (0, 1)]
     last = max(expected)
     assert sorted(pixel for pixel in pixels if pixel <= last) == sorted(expected)
-    for p in range(len(patches)):
+    for p in range(len(tiles)):
         for i in (0, 1):
             met = {
-                (2 - k if patches.taps_are_reversed else k, patches.source(p, i + k))
-                for k in range(3)
+                (2 - k if tiles.taps_are_reversed else k, tiles.source(p, i + k)) for k in range(3)
             }
             inside = {(k, s) for k, s in met if 0 <= s < extent}
-            assert inside == set(expected.get(patches.pixel(p, i), inside))
-        for count in range(1, patches.left_in_phase(p) + 1):
-            sources = [patches.source(p + j // 2, j % 2) for j in range(2 * count)]
-            sources += [patches.source(p + count - 1, j) for j in (2, 3)]
-            lo, hi = patches.sources_inside(p, count)
+            assert inside == set(expected.get(tiles.pixel(p, i), inside))
+        for count in range(1, tiles.left_in_phase(p) + 1):
+            sources = [tiles.source(p + j // 2, j % 2) for j in range(2 * count)]
+            sources += [tiles.source(p + count - 1, j) for j in (2, 3)]
+            lo, hi = tiles.sources_inside(p, count)
             assert [0 <= s < extent for s in sources] == [lo <= j < hi for j in range(len(sources))]
-            run = [patches.pixel(p + j // 2, j % 2) for j in range(2 * count)]
-            assert patches.pixels_inside(p, count) == sum(pixel <= last for pixel in run)
-            assert {b - a for a, b in pairwise(run)} == {patches.pixel_step}
+            run = [tiles.pixel(p + j // 2, j % 2) for j in range(2 * count)]
+            assert tiles.pixels_inside(p, count) == sum(pixel <= last for pixel in run)
+            assert {b - a for a, b in pairwise(run)} == {tiles.pixel_step}
 
 
 @given(axes_of_three_taps())
@@ -65,25 +64,25 @@ def check_patches(patches, expected: dict[int, list[tuple[int, int]]], extent: i
 def test_output_tiles_of_outputs_meet_by_the_relation(drawn: tuple) -> None:
     extent, stride, (lo, hi), dilation = drawn
     axis = Axis(extent, 3, stride, (lo, hi), dilation)
-    patches = axis.output_tiles_of_outputs()
+    tiles = axis.output_tiles_of_outputs()
     if stride > 1 and axis.output_extent > 1:
-        assert patches is None
+        assert tiles is None
         return
     meetings = {
         o: [(k, i) for k in range(3) if 0 <= (i := o - lo + k * dilation) < extent]
         for o in range(axis.output_extent)
     }
-    check_patches(patches, meetings, extent)
+    check_output_tiles(tiles, meetings, extent)
 
 
 @given(axes_of_three_taps(), st.integers(0, 2))
 @settings(max_examples=500)
-def test_patches_of_a_phase_of_inputs_meet_by_the_relation(drawn: tuple, first: int) -> None:
+def test_tiles_of_a_phase_of_inputs_meet_by_the_relation(drawn: tuple, first: int) -> None:
     """Three taps in a phase: the kernel has three for each residue of the stride."""
     extent, stride, (lo, hi), _ = drawn
     extent, first = extent + 3 * stride, first % stride
     axis = Axis(extent, 3 * stride, stride, (lo, hi))
-    patches = axis.output_tiles_of_phase(first)
+    tiles = axis.output_tiles_of_phase(first)
     outputs = range(axis.output_extent)
     meetings = {
         i: [
@@ -93,7 +92,7 @@ def test_patches_of_a_phase_of_inputs_meet_by_the_relation(drawn: tuple, first: 
         ]
         for i in range(first, extent, stride)
     }
-    check_patches(patches, meetings, axis.output_extent)
+    check_output_tiles(tiles, meetings, axis.output_extent)
 
 
 @pytest.mark.parametrize(
@@ -104,7 +103,7 @@ def test_patches_of_a_phase_of_inputs_meet_by_the_relation(drawn: tuple, first: 
         pytest.param(Axis(9, 5), id="five taps"),
     ],
 )
-def test_other_axes_have_no_patches(axis: Axis) -> None:
+def test_other_axes_have_no_tiles(axis: Axis) -> None:
     assert axis.output_tiles_of_outputs() is None
 
 
@@ -117,18 +116,18 @@ def case(name: str, reason: str, channels: tuple[int, int], image: tuple[int, in
 
 # Large enough for every instruction set and dtype to take this path, as a test below makes sure.
 CASES = [
-    case("plain", "whole patches, no padding", (64, 64), (26, 26)),
+    case("plain", "whole tiles, no padding", (64, 64), (26, 26)),
     case("odd", "the last patch of a row and of a column is half", (37, 35), (27, 31), padding=1),
     case("narrow", "many rows share a vector", (64, 64), (64, 11), padding=1),
     case("wide", "several panels a row", (24, 32), (10, 150), N=1, padding=1),
     case("images", "a panel spans several images", (96, 96), (16, 16), N=5, padding=1),
-    case("much_padding", "patches that see padding alone", (64, 64), (44, 43), padding=4),
+    case("much_padding", "tiles that see padding alone", (64, 64), (44, 43), padding=4),
     case("asymmetric", "each side its own", (64, 64), (24, 25), padding=((2, 0), (0, 1))),
     case("dilated", "pixels of a patch lie apart", (64, 64), (48, 46), dilation=2, padding=2),
     case("dilation_by_axis", "phases", (64, 64), (68, 66), dilation=(3, 2), padding=(3, 2)),
     case("grouped", "a group at a time", (128, 128), (25, 24), groups=2, padding=1),
     case("sums_wait", "channels come in blocks", (300, 60), (18, 17), padding=1),
-    case("large_weight", "one item has all patches", (300, 460), (14, 15), N=1, padding=1),
+    case("large_weight", "one item has all tiles", (300, 460), (14, 15), N=1, padding=1),
 ]
 PHASES = case(
     "six_taps", "three in each phase of grad_input", (64, 64), (64, 64), kernel=(6, 6), stride=2

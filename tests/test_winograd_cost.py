@@ -140,7 +140,7 @@ def test_a_dirac_kernel_does_not_return_the_image(dtype: torch.dtype) -> None:
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64], ids=str)
-def test_an_error_is_relative_to_the_window_and_the_kernel(dtype: torch.dtype) -> None:
+def test_an_error_is_relative_to_all_sources_of_a_tile_and_the_kernel(dtype: torch.dtype) -> None:
     """Outputs that meet tiny taps alone have lost half of their digits or more."""
     input, weight = pixels(TWO_PIXELS).to(dtype), lopsided_filters().to(dtype)
     products = F.conv2d(input.double(), weight.double(), padding=1)  # none of them is negative
@@ -150,12 +150,12 @@ def test_an_error_is_relative_to_the_window_and_the_kernel(dtype: torch.dtype) -
     assert tiny.any()
     assert ((default - products).abs() <= 9 * C * eps * products).all()
     assert ((allowed - products).abs()[tiny] / products[tiny]).max() > eps**0.5
-    largest = products.max()  # of the window and the kernel
+    largest = products.max()  # of the sources of a tile and the kernel
     assert ((allowed - products).abs() <= 16 * eps * largest).all()
 
 
 def test_rows_that_see_padding_alone_are_still_zero() -> None:
-    """Among the numbers of a patch that go into such a result, none is of the image."""
+    """No number of the image is among the sources of such a result."""
     input, weight = numbers(1, *IMAGE), numbers(2, *FILTERS) - 0.5
     for padding in (3, 4):
         with allow_winograd(True):

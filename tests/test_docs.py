@@ -1,0 +1,49 @@
+"""The pages name files that exist, and show the output that explain_plan prints."""
+
+from __future__ import annotations
+
+import contextlib
+import doctest
+import io
+import re
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+FOLDERS = ("benchmarks", "convgrad_ext", "csrc", "docs", "examples", "tests")
+PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md"))]
+
+PATH = re.compile(rf"(?<![\w/.-])(?:{'|'.join(FOLDERS)})/[\w./*-]*[\w/*]")
+BARE_NAME = re.compile(r"`([\w-]+\.(?:cpp|h|inl|md|py))`")  # of a file whose folder the text names
+
+# The numbers of the other lines depend on the instruction set or on the cache sizes.
+PORTABLE = re.compile(r"\w+(, \d+ phases)?: \w+$|  (reason|chain, channels|taps that meet padding)")
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_every_path_of_a_page_exists(page: Path) -> None:
+    paths = set(PATH.findall(page.read_text()))
+    assert [path for path in sorted(paths) if not any(ROOT.glob(path))] == []
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_every_file_name_of_a_page_exists(page: Path) -> None:
+    names = set(BARE_NAME.findall(page.read_text()))
+    known = {file.name for folder in FOLDERS for file in (ROOT / folder).rglob("*.*")}
+    assert names <= known | {file.name for file in ROOT.iterdir()}
+
+
+def test_the_page_shows_the_plan_that_is_printed() -> None:
+    examples = doctest.DocTestParser().get_examples((ROOT / "docs" / "architecture.md").read_text())
+    assert examples[-1].source.startswith("convgrad_ext.explain_plan(")
+    printed = io.StringIO()
+    with contextlib.redirect_stdout(printed):
+        exec("".join(example.source for example in examples), {})
+    assert without_processor(printed.getvalue()) == without_processor(examples[-1].want)
+
+
+def without_processor(text: str) -> list[str]:
+    return [
+        line if PORTABLE.match(line) else re.sub(r"\d+", "N", line) for line in text.splitlines()
+    ]
