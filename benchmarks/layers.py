@@ -1,17 +1,29 @@
-"""The layers that are measured: the files in shapes/, one a class, and the work in each layer."""
+"""The layers that are measured, the work in each, and their operands.
+
+The layers are the lines of shapes/, one file a class.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
 from math import prod
 from pathlib import Path
+from typing import Any
 
-from benchmarks.errors import BadInputError, one_of
+import torch
+from torch import Tensor
+
+from benchmarks import BadInputError, one_of
 from convgrad_ext._C import Axis
 
 SHAPES = Path(__file__).parent / "shapes"
 QUICK = "quick"
+MEMORY_FORMATS = {"nchw": torch.contiguous_format, "channels_last": torch.channels_last}
+DTYPES = {
+    str(dtype).removeprefix("torch."): dtype
+    for dtype in (torch.float32, torch.float64, torch.float16, torch.bfloat16)
+}
 
 Size = tuple[int, int, int, int]
 
@@ -56,6 +68,12 @@ class Layer:
         return self.N, self.C_out, h.output_extent, w.output_extent
 
     @property
+    def arguments(self) -> tuple[Any, ...]:
+        """stride, padding, dilation and groups, as F.conv2d takes them."""
+        padding = self.padding_h, self.padding_w
+        return (self.stride,) * 2, padding, (self.dilation,) * 2, self.groups
+
+    @property
     def outputs_per_channel(self) -> int:
         N, _, H_out, W_out = self.output_size
         return N * H_out * W_out
@@ -75,12 +93,10 @@ class Layer:
         """Numbers in input, weight and output, each of which a pass reads or writes."""
         return sum(map(prod, (self.input_size, self.weight_size, self.output_size)))
 
-    def columns(self) -> int:
-        """Numbers in the matrix that unfold makes of the input."""
-        return self.outputs_per_channel * self.C_in * self.K_h * self.K_w
-
-    def as_dict(self) -> dict[str, int | str]:
-        return asdict(self)
+    def folded(self) -> Layer:
+        """The layer that computes each image with a weight of its own: images become groups."""
+        N, C_in, C_out, groups = self.N, self.C_in, self.C_out, self.groups
+        return replace(self, N=1, C_in=N * C_in, C_out=N * C_out, groups=N * groups)
 
 
 def meetings_inside(axis: Axis, kernel_size: int) -> int:
@@ -118,3 +134,50 @@ def parse_layer(line: str, where: str) -> Layer:
         return Layer(kind, name, *map(int, numbers))
     except (TypeError, ValueError):
         raise BadInputError(f"{where} is not a layer of 14 columns: {line!r}") from None
+
+
+@dataclass(frozen=True)
+class Form:
+    """How tensors are stored: what all rows of one run have in common."""
+
+    dtype: torch.dtype
+    memory_format: torch.memory_format
+
+
+@dataclass(frozen=True)
+class Operands:
+    layer: Layer
+    input: Tensor
+    weight: Tensor
+    bias: Tensor
+    grad_output: Tensor
+    direction: Tensor  # of the input's size: double backward multiplies grad_input with it
+
+    def double(self) -> Operands:
+        """The same numbers, already rounded, in float64."""
+        tensors = self.input, self.weight, self.bias, self.grad_output, self.direction
+        return Operands(self.layer, *(tensor.double() for tensor in tensors))
+
+
+def make_operands(layer: Layer, form: Form) -> Operands:
+    """Normal random numbers, the same ones in each process."""
+    generator = torch.Generator().manual_seed(0)
+
+    def normal(size: tuple[int, ...]) -> Tensor:
+        tensor = torch.randn(size, dtype=form.dtype, generator=generator)
+        return tensor.to(memory_format=form.memory_format) if len(size) == 4 else tensor
+
+    return Operands(
+        layer,
+        input=normal(layer.input_size),
+        weight=normal(layer.weight_size),
+        bias=normal(layer.weight_size[:1]),
+        grad_output=normal(layer.output_size),
+        direction=normal(layer.input_size),
+    )
+
+
+def bytes_of(tensors: Iterable[Tensor]) -> int:
+    """The memory behind tensors, some of which may share it."""
+    storages = [tensor.untyped_storage() for tensor in tensors]
+    return sum({storage.data_ptr(): storage.nbytes() for storage in storages}.values())

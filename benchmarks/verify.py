@@ -1,7 +1,7 @@
 """Whether results are right, before anyone asks how fast they came.
 
-What is right comes from F.conv2d in float64 on the same, already rounded, operands. Each sum here
-is of n products of random numbers, of zero mean and typical size s. Rounding lets each partial sum
+The exact results come from F.conv2d in float64 on the same, already rounded, operands. Each sum is
+of n products of random numbers, of zero mean and typical size s. Rounding lets each partial sum
 err by up to eps/2 times its size, which grows to s * sqrt(n). These errors add up at random too, to
 at most about eps/2 * s * n / sqrt(2), where the result has the typical size s * sqrt(n). So an
 element may be off by
@@ -31,7 +31,6 @@ import torch
 from torch import Tensor
 
 SAFETY = 4.0
-TF32_EPS = 2.0**-10
 WINOGRAD_GROWTH = 2.0
 
 
@@ -43,10 +42,10 @@ class Precision:
     summed: float
 
     @staticmethod
-    def of(dtype: torch.dtype, tf32: bool = False) -> Precision:
+    def of(dtype: torch.dtype) -> Precision:
         stored = torch.finfo(dtype).eps
         summed = torch.finfo(torch.float32).eps if dtype.itemsize == 2 else stored
-        return Precision(stored, max(summed, TF32_EPS) if tf32 else summed)
+        return Precision(stored, summed)
 
     def doubled(self) -> Precision:
         """For the difference of two results that both err."""

@@ -1,0 +1,326 @@
+"""Races real networks, converted by convgrad_ext.convert, against themselves unconverted.
+
+    python benchmarks/models.py --output models.json
+    python benchmarks/models.py --networks bit --sizes 128 --modes inference --output bit.json
+    python benchmarks/report.py models.json --output build/bench/models
+
+The package transformers builds each network from its configuration at full width, with random
+weights; nothing is downloaded. Both networks of a pair are timed in turns in one process.
+"""
+
+from __future__ import annotations
+
+import importlib
+import sys
+from argparse import Namespace, RawDescriptionHelpFormatter
+from collections import Counter
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from copy import deepcopy
+from dataclasses import dataclass
+from functools import cache, partial
+from pathlib import Path
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from rich.console import Console
+from torch import Tensor, nn
+
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent))  # as python -m would
+
+import convgrad_ext
+from benchmarks import BadInputError, Parser, exit_code_of, machine, names, one_of, run
+from benchmarks.layers import DTYPES, MEMORY_FORMATS
+from benchmarks.measure import Effort, Row, Timing, extra_of_call, in_fresh_process, time_in_turns
+from benchmarks.sides import WINOGRAD, Side, path_of
+
+MODES = ("train_step", "inference")
+LABELS = 1000
+MOST_ERROR = 8.0  # of ours / theirs: Winograd's sums are twice as large on either axis
+# The name of each in transformers, and the arguments of its configuration.
+NETWORKS: dict[str, tuple[str, dict[str, Any]]] = {
+    "resnet50": ("ResNet", {}),
+    "mobilenet_v1": ("MobileNetV1", {}),
+    "mobilenet_v2": ("MobileNetV2", {}),
+    "efficientnet_b0": (
+        "EfficientNet",
+        # Without dropout, so that the results can be compared.
+        {
+            "width_coefficient": 1.0,
+            "depth_coefficient": 1.0,
+            "hidden_dim": 1280,
+            "dropout_rate": 0.0,
+            "drop_connect_rate": 0.0,
+        },
+    ),
+    "convnext_tiny": ("ConvNext", {}),
+    "regnet": ("RegNet", {}),
+    "bit": ("Bit", {}),
+}
+
+
+@dataclass(frozen=True)
+class Contest:
+    """One network in one form, converted and unconverted."""
+
+    network: str
+    size: int  # pixels, the height and the width of an image
+    batch: int
+    mode: str
+    threads: int
+    dtype: str
+    memory_format: str
+    winograd: bool
+
+    @property
+    def key(self) -> tuple[str, str, str, int]:
+        kind = f"{self.size}x{self.size} {self.memory_format}"
+        return self.network, kind, self.mode, self.threads
+
+    def images(self) -> Tensor:
+        generator = torch.Generator().manual_seed(0)
+        size = self.batch, 3, self.size, self.size
+        images = torch.randn(size, generator=generator, dtype=DTYPES[self.dtype])
+        return images.to(memory_format=MEMORY_FORMATS[self.memory_format])
+
+
+def check_installed() -> Any:
+    try:
+        return importlib.import_module("transformers")
+    except ImportError:
+        raise BadInputError(
+            "benchmarks/models.py needs the package transformers: pip install transformers"
+        ) from None
+
+
+def build(contest: Contest) -> nn.Module:
+    transformers = check_installed()
+    name, arguments = NETWORKS[contest.network]
+    config = getattr(transformers, f"{name}Config")(num_labels=LABELS, **arguments)
+    torch.manual_seed(0)
+    network: nn.Module = getattr(transformers, f"{name}ForImageClassification")(config)
+    network.to(torch.empty(0, dtype=DTYPES[contest.dtype]))
+    for weight in (layer.weight for layer in convolutions(network)):
+        weight.data = weight.data.to(memory_format=MEMORY_FORMATS[contest.memory_format])
+    settle(network, contest.images())
+    return network.train(contest.mode == "train_step")
+
+
+def settle(network: nn.Module, images: Tensor) -> None:
+    """Gives batch norms the statistics of one batch: random weights let activations vanish."""
+    for layer in network.modules():
+        if isinstance(layer, nn.BatchNorm2d):
+            layer.reset_parameters()
+            layer.momentum = 1.0
+    with torch.no_grad():
+        network.train()(images)
+
+
+def convert(network: nn.Module, winograd: bool) -> tuple[nn.Module, Callable[..., Any]]:
+    """The converted network and the scope that it runs in.
+
+    Subclasses of nn.Conv2d, which convert leaves alone, run here by replacing_conv2d.
+    """
+    convgrad_ext.convert(network)
+    converted = (isinstance(layer, convgrad_ext.Conv2d) for layer in convolutions(network))
+    return network, partial(scope, winograd, not all(converted))
+
+
+def convolutions(network: nn.Module) -> list[nn.Conv2d]:
+    return [layer for layer in network.modules() if isinstance(layer, nn.Conv2d)]
+
+
+@contextmanager
+def scope(winograd: bool, replacing: bool) -> Iterator[None]:
+    replaced: AbstractContextManager[Any] = nullcontext()
+    if replacing:
+        replaced = convgrad_ext.replacing_conv2d()
+    with convgrad_ext.allow_winograd(winograd), replaced:
+        yield
+
+
+def side_of(contest: Contest, network: nn.Module, within: Callable[..., Any]) -> Side:
+    steps = {"train_step": train_step, "inference": inference}
+    images = contest.images().to(next(network.parameters()).dtype)
+    return Side(partial(steps[contest.mode], network, images), within)
+
+
+def train_step(network: nn.Module, images: Tensor) -> tuple[Tensor, ...]:
+    """Forward, loss and backward; the logits and the gradients."""
+    network.zero_grad(set_to_none=True)
+    logits = network(images).logits
+    F.cross_entropy(logits, torch.arange(len(images))).backward()
+    gradients = [p.grad.flatten() for p in network.parameters() if p.grad is not None]
+    return logits.detach(), torch.cat(gradients)
+
+
+def inference(network: nn.Module, images: Tensor) -> tuple[Tensor, ...]:
+    with torch.inference_mode():
+        return (network(images).logits,)
+
+
+def problem_of(ours: Side, theirs: Side, exact: Side, dtype: torch.dtype) -> str | None:
+    """A sentence if our results are further from those in float64 than theirs are.
+
+    Deep networks enlarge rounding errors: gradients in float32 may be off by a percent on both
+    sides. So ours may err several times as much as theirs, or lose half of the digits.
+    """
+    for mine, other, true in zip(ours.results(), theirs.results(), exact.results(), strict=True):
+        size = float(true.norm())
+        off, usual = (float((x.double() - true).norm()) / size for x in (mine, other))
+        if not off <= max(MOST_ERROR * usual, torch.finfo(dtype).eps ** 0.5):  # a NaN is not
+            return (
+                f"its results are off by {off:.1e} of their size, those of nn.Conv2d by {usual:.1e}"
+            )
+    return None
+
+
+def paths_in(contest: Contest, network: nn.Module, within: Callable[..., Any]) -> str:
+    """How many convolutions take which path in the forward."""
+    found: Counter[str] = Counter()
+
+    def note(layer: nn.Conv2d, inputs: tuple[Tensor], output: Tensor) -> None:
+        arguments = layer.stride, layer.padding, layer.dilation, layer.groups
+        found.update(path_of(inputs[0], layer.weight, arguments, ("forward",)))
+
+    hooks = [layer.register_forward_hook(note) for layer in convolutions(network)]
+    with within():
+        inference(network, contest.images())
+    for hook in hooks:
+        hook.remove()
+    return ", ".join(f"{count} {path}" for path, count in found.most_common() if path)
+
+
+def measure(contest: Contest, effort: Effort) -> list[Row]:
+    """The rows of both sides: verified, then timed in turns."""
+    torch.set_num_threads(contest.threads)
+    network = build(contest)
+    theirs = side_of(contest, network, nullcontext)
+    converted, within = convert(deepcopy(network), contest.winograd)
+    ours = side_of(contest, converted, within)
+    dtype = DTYPES[contest.dtype]
+    exact = side_of(contest, deepcopy(network).double(), nullcontext)
+    problem = problem_of(ours, theirs, exact, dtype)
+    timings = Timing(ours), Timing(theirs)
+    if not problem:
+        time_in_turns(timings, effort)
+    name = convgrad_ext.available_kernels()[0] + (WINOGRAD if contest.winograd else "")
+    paths = paths_in(contest, converted, within)
+    identities = (
+        {"side": name, "ours": True, "path": paths, "problem": problem},
+        {"side": "conv2d", "ours": False, "path": "", "problem": None},
+    )
+    common = dict(zip(("layer", "class", "pass", "threads"), contest.key, strict=True))
+    unknown = dict.fromkeys(("gflop", "effective_gflop", "megabytes", "error"))
+    return [
+        {**common, **unknown, "laps": 1, "drift": 0.0, **identity}
+        | timing.figures(partial(peak_bytes, contest, identity["ours"]))
+        for identity, timing in zip(identities, timings, strict=True)
+    ]
+
+
+@cache
+def peak_bytes(contest: Contest, ours: bool) -> int | None:
+    """The most that one call holds beyond the network and the images, in a fresh process."""
+    return in_fresh_process(contest.threads, partial(peak_of_call, contest, ours))
+
+
+def peak_of_call(contest: Contest, ours: bool) -> int:
+    network = build(contest)
+    side = side_of(contest, network, nullcontext)
+    if ours:
+        side = side_of(contest, *convert(network, contest.winograd))
+    side.results()  # loads code and starts threads
+    network.zero_grad(set_to_none=True)
+    return extra_of_call(side.results)
+
+
+# The command.
+
+
+def parser() -> Parser:
+    parser = Parser(
+        prog="benchmarks/models.py",
+        description=__doc__,
+        formatter_class=RawDescriptionHelpFormatter,
+    )
+    add = parser.add_argument
+    add("--networks", type=names, help=f"{', '.join(NETWORKS)}; default: all")
+    add("--sizes", type=names, default=["128", "224"], help="of the images; default: 128,224")
+    add("--batch", type=int, default=4, help="images in a batch; default: 4")
+    add("--modes", type=names, help=f"{', '.join(MODES)}; default: both")
+    add("--winograd", action="store_true", help="allow Winograd on our side")
+    run.add_common(add, seconds="10")
+    return parser
+
+
+def settings_from(arguments: Namespace) -> run.Document:
+    one_of("dtype", [arguments.dtype], DTYPES)
+    formats = names(arguments.memory_format or ",".join(MEMORY_FORMATS))
+    return {
+        "dtype": arguments.dtype,
+        "memory_format": ",".join(one_of("memory format", formats, MEMORY_FORMATS)),
+        "isa": arguments.isa,
+        "threads": run.thread_counts(arguments),
+        "networks": [*one_of("network", arguments.networks or NETWORKS, NETWORKS)],
+        "sizes": run.positive("sizes", arguments.sizes),
+        "batch": run.positive("batch", [str(arguments.batch)])[0],
+        "modes": [*one_of("mode", arguments.modes or MODES, MODES)],
+        "winograd": arguments.winograd,
+        "against": ["conv2d"],
+        "set": "networks'",
+    }
+
+
+def contests_of(settings: run.Document) -> list[Contest]:
+    """Those of one network together."""
+    return [
+        Contest(network, size, settings["batch"], mode, threads, settings["dtype"],
+                memory_format, settings["winograd"])
+        for network in settings["networks"]
+        for size in settings["sizes"]
+        for memory_format in settings["memory_format"].split(",")
+        for mode in settings["modes"]
+        for threads in settings["threads"]
+    ]  # fmt: skip
+
+
+def race(results: run.Results, effort: Effort, console: Console) -> None:
+    """Measures what is missing, a lap after the other."""
+    settings = results.document["settings"]
+    dtype = DTYPES[settings["dtype"]]
+    run.begin(results, dtype)
+    for lap in range(effort.laps):
+        for contest in contests_of(settings):
+            if results.laps_of(contest.key) > lap:
+                continue
+            before = run.peaks_of(results)
+            results.put(contest.key, measure(contest, effort))
+            run.probe(results, contest.network, dtype)
+            run.note_drift(results, [contest.key], before)
+            run.show(console, results.rows_of(contest.key))
+    run.finish(results, dtype)
+
+
+def main(argv: list[str]) -> int:
+    arguments = parser().parse_args(argv)
+    machine.touch_heap()
+    settings, effort = settings_from(arguments), run.effort_of(arguments, 10.0)
+    check_installed()
+    results = run.Results.open(arguments.output, settings, arguments.resume)
+    console = Console(highlight=False)
+    try:
+        race(results, effort, console)
+    except KeyboardInterrupt:
+        return run.interrupted(results, console)
+    return run.conclude(results, console)
+
+
+def command(argv: list[str]) -> int:
+    machine.start_anew(parser().parse_args(argv).isa)
+    return main(argv)
+
+
+if __name__ == "__main__":
+    sys.exit(exit_code_of("benchmarks/models.py", command, sys.argv[1:]))
