@@ -285,7 +285,9 @@ def class_sections(document: Document) -> list[str]:
         peaks = [peak_of(document, "fma_gflops", threads) for threads in lines["threads"]]
         lines["of peak"] = lines["effective"] / peaks
     forms = columns_of(document)
-    columns = {x: form for x, form in forms.items() if x in lines and lines[x].any(skipna=True)}
+    empty = lines.isna() | (lines == "")
+    known = empty.columns[~empty.all()]
+    columns = {name: form for name, form in forms.items() if name in known}
     sections = []
     for kind, group in lines.groupby("class", sort=False):
         rows = [layer_line(line, columns) for line in group.to_dict("records")]

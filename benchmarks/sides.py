@@ -157,8 +157,13 @@ def on_kernel(name: str, winograd: bool) -> Iterator[None]:
 
 @contextmanager
 def without_onednn() -> Iterator[None]:
-    with torch.backends.mkldnn.flags(enabled=False):
+    """As torch.backends.mkldnn.flags(enabled=False), which would set its other flags as well."""
+    library = torch.backends.mkldnn
+    before, library.enabled = library.enabled, False
+    try:
         yield
+    finally:
+        library.enabled = before
 
 
 # The passes through autograd.

@@ -12,77 +12,71 @@ from typing import Any
 import pytest
 from stand_ins import MACHINE
 
-from benchmarks import report, results
-from benchmarks.errors import exit_code_of
+from benchmarks import exit_code_of, report
 
 ROOT = Path(report.__file__).parent.parent
 SETTINGS = {
-    "device": "cpu",
     "dtype": "float32",
     "memory_format": "nchw",
-    "tf32": False,
+    "isa": None,
     "threads": [1, 2],
     "against": ["conv2d"],
-    "quick": True,
+    "set": "quick",
 }
 PROBE = {"when": "before", "fma_gflops": 100.0, "bandwidth_gbs": 10.0}
+QUIET = {"other": 0.1, "before": 0.3, "after": 2.2}  # the run itself has two threads
 
 
-def timed(milliseconds: float, spread: float = 0.01) -> dict[str, Any]:
+def timed(milliseconds: float, spread: float = 0.01, best: float = 0.9) -> list[float]:
+    """Blocks with this median, this spread and their best at `best` of the median."""
+    blocks = 1 - spread / 2, 1.0, 1.0 + spread / 2
+    return [milliseconds * block for block in (best, *blocks, 2 - best)]
+
+
+def row(
+    layer: str, ours: float | list[float], theirs: float | list[float] = 1.0, **others: Any
+) -> list[dict[str, Any]]:
+    """The two rows of a cell: our kernel and F.conv2d, by the milliseconds of a call."""
+    common = {
+        "layer": layer, "class": "dense3x3", "pass": "forward", "threads": 1, "problem": None,
+        "gflop": 0.008, "effective_gflop": 0.005, "megabytes": 2.0, "drift": 0.0, "laps": 1,
+        "calls": 10, "page_faults": 10, "extra_mib": 1.5, "error": 2e-3,
+    }  # fmt: skip
+    sides = ("fast", True, "direct", ours), ("conv2d", False, "Mkldnn", theirs)
+    return [
+        common
+        | {"side": side, "ours": is_ours, "path": path}
+        | {"blocks_ms": times if isinstance(times, list) else timed(times)}
+        | others
+        for side, is_ours, path, times in sides
+    ]
+
+
+def document(*rows: list[dict[str, Any]], **others: Any) -> dict[str, Any]:
     return {
-        "backend": "Mkldnn",
-        "problem": None,
-        "best_ms": milliseconds * 0.9,
-        "median_ms": milliseconds,
-        "spread": spread,
-        "gflops": 8 / milliseconds,
-        "effective_gflops": 5 / milliseconds,
-        "extra_mib": 1.5,
-        "error": 2e-3,
-    }
-
-
-def row(layer: str, ours: float, theirs: float = 1.0, **others: Any) -> dict[str, Any]:
-    return {
-        "layer": layer,
-        "class": "dense3x3",
-        "pass": "forward",
-        "threads": 1,
-        "kernel": "fast",
-        "problem": None,
-        "effective_gflop": 0.005,
-        "megabytes": 2.0,
-        "drift": 0.0,
-        "ours": timed(ours),
-        "baselines": {"conv2d": timed(theirs)},
-        "ratios": {"conv2d": theirs / ours},
-        "ratio_spreads": {"conv2d": 0.02},
-        **others,
-    }
-
-
-def document(*rows: dict[str, Any], **others: Any) -> dict[str, Any]:
-    return {
-        "format": results.FORMAT,
-        "version": results.VERSION,
+        "format": report.FORMAT,
+        "version": report.VERSION,
         "settings": SETTINGS,
         "machine": MACHINE,
-        "load": 0.1,
+        "load": QUIET,
         "probes": [PROBE | {"threads": threads} for threads in (1, 2)],
-        "drift": 0.0,
-        "drifted": False,
         "complete": True,
-        "rows": list(rows),
+        "rows": [side for sides in rows for side in sides],
         **others,
     }
 
 
-def text_of(tmp_path: Path, *documents: dict[str, Any], file: str = "report.md") -> str:
-    """What the report of these documents, the newest first, says."""
+def text_of(
+    tmp_path: Path, *documents: dict[str, Any], file: str = "report.md", drawn: bool = False
+) -> str:
+    """The report of these documents, the newest first; drawing its pictures takes a second."""
     paths = [tmp_path / f"{index}.json" for index, _ in enumerate(documents)]
     for path, content in zip(paths, documents, strict=True):
         path.write_text(json.dumps(content))
-    assert report.main([*map(str, paths), "--output", str(tmp_path / "out")]) == 0
+    with pytest.MonkeyPatch.context() as patch:
+        if not drawn:
+            patch.setattr(report.plots, "draw_all", lambda *_: [])
+        assert report.main([*map(str, paths), "--output", str(tmp_path / "out")]) == 0
     return (tmp_path / "out" / file).read_text()
 
 
@@ -103,7 +97,7 @@ def test_means_are_geometric_by_class_and_pass(tmp_path: Path) -> None:
 
 def test_the_layers_line_has_every_figure(tmp_path: Path) -> None:
     text = text_of(tmp_path, document(row("a", ours=0.5)))
-    figures = "1 | 0.500 | 0.450 | 1% | 16.0 | 10.0 | 10.0% | 2.00 | 1.5 | 1.5 | Mkldnn"
+    figures = "1 | direct | 0.500 | 0.450 | 1% | 16.0 | 10.0 | 10.0% | 2.00 | 1.5 | 1.5 | Mkldnn"
     assert f"| a | forward | fast | {figures} |" in text
 
 
@@ -120,10 +114,8 @@ def test_rows_below_one_are_named(tmp_path: Path) -> None:
 
 
 def test_a_wrong_row_is_named_and_counts_nowhere(tmp_path: Path) -> None:
-    wrong = row("bad", ours=1.0, problem="output is off", ours_=None) | {
-        "ours": {"backend": "any", "problem": "output is off"},
-        "ratios": {},
-    }
+    kernel, baseline = row("bad", ours=1.0)
+    wrong = [kernel | {"problem": "output is off", "blocks_ms": [], "calls": 0}, baseline]
     text = text_of(tmp_path, document(row("a", ours=0.5), wrong))
     assert "| bad | forward | fast | 1 | **wrong**: output is off |" in text
     assert "**Rows that are wrong and were not timed: 1.**" in text
@@ -133,13 +125,11 @@ def test_a_wrong_row_is_named_and_counts_nowhere(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("flaw", "sentence"),
     [
-        ({"drifted": True, "drift": 0.3}, "The machine's own limits moved by 30% during the run"),
         (
-            {"rows": [row("a", ours=0.5) | {"ours": timed(0.5) | {"page_faults_per_call": 300.0}}]},
+            {"rows": row("a", ours=0.5, page_faults=3000)},
             "Rows whose calls had page faults, which take time: 1.",
         ),
         ({"complete": False}, "The run is not complete."),
-        ({"load": 2.0}, "The machine had other work when the run began, for 2.0 processors."),
     ],
 )
 def test_reasons_for_disbelief_stand_beside_the_table(
@@ -149,6 +139,70 @@ def test_reasons_for_disbelief_stand_beside_the_table(
     assert sentence in text_of(tmp_path, flawed)
     assert sentence in text_of(tmp_path, flawed, file="README-table.md")
     assert sentence not in text_of(tmp_path, document(row("a", ours=0.5)))
+
+
+@pytest.mark.parametrize(
+    ("disturbance", "reason"),
+    [
+        pytest.param(
+            {"load": QUIET | {"other": 2.0}},
+            "it had other work for 2.0 processors when the run began",
+            id="busy_before",
+        ),
+        pytest.param(
+            {"load": QUIET | {"after": 3.1}},
+            "its load average was 3.1 after a run of 2 threads",
+            id="busy_meanwhile",
+        ),
+        pytest.param(
+            {
+                "probes": [
+                    PROBE | {"threads": n, "fma_gflops": p} for n in (1, 2) for p in (70, 100)
+                ]
+            },
+            "its own limits moved by 30% during the run",
+            id="peak_moved",
+        ),
+        pytest.param(
+            {
+                "probes": [
+                    PROBE | {"threads": n, "bandwidth_gbs": b} for n in (1, 2) for b in (9, 10)
+                ]
+            },
+            "its own limits moved by 10% during the run",
+            id="bandwidth_moved",
+        ),
+    ],
+)
+def test_the_verdict_says_why_the_machine_was_not_quiet(
+    tmp_path: Path, disturbance: dict[str, Any], reason: str
+) -> None:
+    disturbed = document(row("a", ours=0.5), **disturbance)
+    for file in ("report.md", "README-table.md"):
+        assert f"**The machine was not quiet: {reason}." in text_of(tmp_path, disturbed, file=file)
+
+
+def test_the_verdict_says_that_the_machine_was_quiet(tmp_path: Path) -> None:
+    probes = [PROBE | {"threads": n, "fma_gflops": peak} for n in (1, 2) for peak in (96.0, 100.0)]
+    quiet = document(row("a", ours=0.5), probes=probes)
+    sentence = (
+        "**The machine was quiet: its own limits moved by 4% during the run, its load average was "
+        "0.3 before and 2.2 after it.**"
+    )
+    for file in ("report.md", "README-table.md"):
+        assert sentence in text_of(tmp_path, quiet, file=file)
+
+
+def test_a_baseline_that_took_no_part_is_told_with_its_reason(tmp_path: Path) -> None:
+    absent = row("a", ours=0.5)[1] | {"side": "jax", "problem": "it is too old", "blocks_ms": []}
+    text = text_of(tmp_path, document([*row("a", ours=0.5), absent]))
+    assert "jax took no part in some rows: it is too old." in text
+    assert "took no part" not in text_of(tmp_path, document(row("a", ours=0.5)))
+
+
+def test_a_run_that_was_held_to_an_instruction_set_says_so(tmp_path: Path) -> None:
+    held = document(row("a", ours=0.5), settings=SETTINGS | {"isa": "avx2"})
+    assert "both sides held to avx2" in text_of(tmp_path, held, file="README-table.md")
 
 
 def test_conditions_stand_beside_the_table(tmp_path: Path) -> None:
@@ -176,12 +230,12 @@ def test_changes_beyond_the_spread_are_named(tmp_path: Path) -> None:
         row("a", ours=1.05),  # within
         row("b", ours=1.2),
         row("c", ours=0.8),
-        row("d", ours=1.2) | {"ours": timed(1.2, spread=0.3)},  # no more than it scatters
+        row("d", ours=timed(1.2, spread=0.3)),  # no more than it scatters
     )
     text = text_of(tmp_path, after, before)
     slower, faster = text.split("## ")[1].split("rows became slower")[1].split("became faster")
-    assert "| b | forward | fast | 1 | x 1.20 | x 1.06 | x 1.20 | x 1.07 |" in slower
-    assert "| c | forward | fast | 1 | x 0.80 | x 1.06 | x 0.80 | x 1.07 |" in faster
+    assert "| b | forward | fast | 1 | x 1.20 | x 1.06 | x 1.20 | x 1.05 |" in slower
+    assert "| c | forward | fast | 1 | x 0.80 | x 1.06 | x 0.80 | x 1.05 |" in faster
     assert "1 of 4 rows became slower" in text
     assert "1 of 4 rows became faster" in text
 
@@ -193,23 +247,31 @@ def test_a_slower_machine_is_no_regression(tmp_path: Path) -> None:
 
 def test_other_work_in_some_turns_is_no_regression(tmp_path: Path) -> None:
     """The median rose, but the best block shows that the code is as fast as it was."""
-    before, after = row("a", ours=1.0), row("a", ours=1.5)
-    after["ours"]["best_ms"] = before["ours"]["best_ms"]
+    before, after = row("a", ours=1.0), row("a", ours=timed(1.5, best=0.9 / 1.5))
+    assert "0 of 1 rows became slower" in text_of(tmp_path, document(after), document(before))
+
+
+def test_a_ratio_that_scatters_is_no_regression(tmp_path: Path) -> None:
+    before = row("a", ours=[1.0] * 4, theirs=[1.0] * 4)
+    after = row("a", ours=[1.2] * 4, theirs=[0.7, 1.3, 0.7, 1.3])
     assert "0 of 1 rows became slower" in text_of(tmp_path, document(after), document(before))
 
 
 def test_doubts_about_the_older_run_are_told(tmp_path: Path) -> None:
-    new, old = document(row("a", ours=1.0)), document(row("a", ours=1.0), complete=False)
-    assert "The older run: The run is not complete." in text_of(tmp_path, new, old)
+    new = document(row("a", ours=1.0))
+    old = document(row("a", ours=1.0), complete=False, load=QUIET | {"other": 2.0})
+    text = text_of(tmp_path, new, old)
+    assert "The older run: The run is not complete." in text
+    assert "The older run: The machine was not quiet: it had other work" in text
 
 
 def test_pictures_are_drawn_of_what_was_measured(tmp_path: Path) -> None:
     one = row("a", ours=0.5)
-    text = text_of(tmp_path, document(one, row("a", ours=0.3, threads=2)))
+    text = text_of(tmp_path, document(one, row("a", ours=0.3, threads=2)), drawn=True)
     for name in ("roofline", "ratios", "threads"):
         assert f"![{name}]({name}.png)" in text
         assert (tmp_path / "out" / f"{name}.png").read_bytes().startswith(b"\x89PNG")
-    assert "threads.png" not in text_of(tmp_path, document(one))
+    assert "threads.png" not in text_of(tmp_path, document(one), drawn=True)
     assert not (tmp_path / "out" / "threads.png").exists()
 
 
@@ -219,7 +281,7 @@ def test_pictures_are_drawn_of_what_was_measured(tmp_path: Path) -> None:
         (None, "cannot read "),
         ("nothing", "is not a result file: it is no JSON"),
         ("{}", "is not a result file of benchmarks/run.py"),
-        (json.dumps(document(version=0)), "has version 0 of the result format and version 2 is"),
+        (json.dumps(document(version=0)), "has version 0 of the result format and version 3 is"),
         (json.dumps(document()), "has no timed rows"),
     ],
 )
@@ -235,15 +297,31 @@ def test_bad_files_are_one_sentence_and_exit_code_2(
     assert error.count("\n") == 1
 
 
+@pytest.mark.parametrize(
+    ("setting", "before", "now"),
+    [
+        ("dtype", "float64", "float32"),
+        ("memory_format", "channels_last", "nchw"),
+        ("isa", "avx2", None),
+    ],
+)
 def test_different_runs_are_not_compared(
-    capsys: pytest.CaptureFixture[str], tmp_path: Path
+    capsys: pytest.CaptureFixture[str], tmp_path: Path, setting: str, before: str, now: str | None
 ) -> None:
-    for name, dtype in (("new", "float32"), ("old", "float64")):
-        content = document(row("a", ours=1.0), settings=SETTINGS | {"dtype": dtype})
+    for name, value in (("new", now), ("old", before)):
+        content = document(row("a", ours=1.0), settings=SETTINGS | {setting: value})
         (tmp_path / name).write_text(json.dumps(content))
     argv = [str(tmp_path / "new"), str(tmp_path / "old"), "--output", str(tmp_path)]
     assert exit_code_of("report.py", report.main, argv) == 2
-    assert "two runs of different dtype: 'float64' and 'float32'" in capsys.readouterr().err
+    assert f"two runs of different {setting}: {before!r} and {now!r}" in capsys.readouterr().err
+
+
+def test_several_older_runs_are_compared(tmp_path: Path) -> None:
+    now, older, oldest = (document(row("a", ours=ours)) for ours in (1.0, 1.5, 0.5))
+    text = text_of(tmp_path, now, older, oldest)
+    assert text.index("## Compared with 1.json") < text.index("## Compared with 2.json")
+    assert "1 of 1 rows became faster" in text
+    assert "1 of 1 rows became slower" in text
 
 
 def test_it_runs_as_a_script_and_as_a_module() -> None:

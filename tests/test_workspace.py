@@ -7,14 +7,13 @@ from math import ceil
 import pytest
 from stand_ins import FLOAT
 
-from benchmarks import allocator, memory
-from benchmarks.jobs import Job
-from benchmarks.kernel_names import WINOGRAD, plain
+from benchmarks import machine, measure
 from benchmarks.layers import Layer
+from benchmarks.sides import WINOGRAD, Job, plain
 from convgrad_ext import available_kernels
 
 pytestmark = pytest.mark.skipif(
-    not (memory.PEAK_RESET.exists() and allocator.can_be_pinned()),
+    not (measure.PEAK_RESET.exists() and machine.can_be_pinned()),
     reason="this system does not say what is resident",
 )
 
@@ -90,7 +89,7 @@ def beyond_the_packed_weight(layer: Layer, pass_name: str, kernel_name: str, thr
 
     With Winograd the packed weight has 16 numbers for the 9 taps of a 3x3 kernel.
     """
-    extra = memory.extra_bytes(Job(layer, pass_name, kernel_name, FLOAT, threads))
+    extra = measure.extra_bytes(Job(layer, pass_name, kernel_name, FLOAT, threads))
     assert extra is not None, "the process did not survive"
     packed = packed_weight(layer, pass_name, LANES[plain(kernel_name)])
     return extra - (packed if kernel_name == plain(kernel_name) else packed * 16 // 9)
