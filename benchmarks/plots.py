@@ -13,27 +13,26 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator, NullFormatter
 
+from benchmarks.figures import has, means
+
 BASELINE = "conv2d"
 MARKERS = {"forward": "o", "grad_input": "^", "grad_weight": "s"}
 OURS, THEIRS = "#1b3a5b", "#f2b134"
 OUTLINE: dict[str, Any] = {"color": "none", "markeredgecolor": "0.6"}
 
-Means = Callable[[pd.DataFrame, str], pd.DataFrame]
 
-
-def draw_all(
-    lines: pd.DataFrame, means: Means, limits: tuple[float, float], folder: Path
-) -> list[str]:
+def draw_all(lines: pd.DataFrame, limits: tuple[float, float], folder: Path) -> list[str]:
     """The names of the pictures that these lines have the figures for, drawn into the folder."""
     first = lines.iloc[0]
     kernel = lines[lines["kernel"] == first["kernel"]]
     group = kernel[kernel["threads"] == first["threads"]]
-    compared = f"/ {BASELINE}" in group and group[f"/ {BASELINE}"].notna().any()
     pictures: dict[str, Callable[[], Figure] | None] = {
         "roofline.png": (lambda: draw_roofline(group, limits))
         if group["megabytes"].notna().any()
         else None,
-        "ratios.png": (lambda: draw_ratios(means(group, BASELINE))) if compared else None,
+        "ratios.png": (lambda: draw_ratios(means(group, BASELINE)))
+        if has(group, BASELINE)
+        else None,
         "threads.png": (lambda: draw_threads(kernel)) if kernel["threads"].nunique() > 1 else None,
     }
     for name, draw in pictures.items():
@@ -86,11 +85,11 @@ def draw_roof(axes: Axes, limits: tuple[float, float], intensities: pd.Series) -
     axes.annotate(f"  memory {bandwidth:.0f} GB/s", (low, low * bandwidth), ha="left", va="top")
 
 
-def draw_ratios(means: pd.DataFrame) -> Figure:
+def draw_ratios(ratios: pd.DataFrame) -> Figure:
     """Geometric means of the ratios, a bar a pass, by class."""
     figure = Figure(figsize=(10, 4.5), layout="constrained")
     axes = figure.subplots()
-    (means - 1).plot.bar(ax=axes, bottom=1, width=0.8, rot=0, xlabel="")
+    (ratios - 1).plot.bar(ax=axes, bottom=1, width=0.8, rot=0, xlabel="")
     axes.axhline(1, color="black", linewidth=1)
     axes.set(yscale="log", ylabel=f"speed / that of {BASELINE}", title="above the line is faster")
     low, high = axes.get_ylim()

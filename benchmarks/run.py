@@ -1,7 +1,6 @@
 """Times every kernel against its alternatives, after checking that both give the same.
 
     python benchmarks/run.py --quick --output results.json
-    python benchmarks/run.py --threads 1 --classes depthwise --passes grad_weight --output out.json
     python benchmarks/run.py --quick --isa avx2 --peers --output peers.json
     python benchmarks/run.py --quick --kernels conv2d --output itself.json
 
@@ -27,7 +26,17 @@ from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, T
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))  # as python -m would
 
-from benchmarks import BadInputError, Parser, exit_code_of, machine, names, one_of, peers, report
+from benchmarks import (
+    BadInputError,
+    Parser,
+    exit_code_of,
+    figures,
+    machine,
+    names,
+    one_of,
+    peers,
+    report,
+)
 from benchmarks.layers import DTYPES, MEMORY_FORMATS, Form, class_names, load_layers, make_operands
 from benchmarks.measure import Cell, Effort, expected_of, joined, measure_cell
 from benchmarks.sides import AGAINST_ITSELF, BASELINES, PASSES, kernel_names, plain
@@ -55,14 +64,9 @@ def parser() -> Parser:
     )
     add("--against", type=names, help="conv2d, aten; default: both, with --quick conv2d")
     add(
-        "--peers",
-        type=names,
-        nargs="?",
-        const=[*peers.PEERS],
-        default=[],
-        help="other libraries as baselines beside those of --against: onnxruntime (forward), "
-        "jax; without a value: both",
-    )
+        "--peers", type=names, nargs="?", const=[*peers.PEERS], default=[],
+        help="libraries beside those of --against: onnxruntime, jax; without a value: both",
+    )  # fmt: skip
     add("--quick", action="store_true", help="a few small layers")
     add_common(add, seconds="2, --quick 0.3")
     return parser
@@ -212,7 +216,7 @@ class Results:
 
 
 def key_of(row: Row) -> Key:
-    return tuple(row[name] for name in report.CELL)
+    return tuple(row[name] for name in figures.CELL)
 
 
 def wrong_rows(rows: list[Row]) -> list[Row]:
@@ -356,7 +360,7 @@ def weight_of(cell: Cell) -> float:
 
 def show(console: Console, rows: list[Row]) -> None:
     """A line for each kernel in a cell."""
-    for line in report.lines_of(rows):
+    for line in figures.lines_of(rows):
         start = f"{line['layer']:16}{line['pass']:16}{line['threads']} x {line['kernel']:16}"
         if line["problem"]:
             console.print(f"{start}[red]WRONG: {line['problem']}[/red]", soft_wrap=True)

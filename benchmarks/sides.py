@@ -158,12 +158,12 @@ def on_kernel(name: str, winograd: bool) -> Iterator[None]:
 @contextmanager
 def without_onednn() -> Iterator[None]:
     """As torch.backends.mkldnn.flags(enabled=False), which would set its other flags as well."""
-    library = torch.backends.mkldnn
-    before, library.enabled = library.enabled, False
+    before = torch._C._get_mkldnn_enabled()
+    torch._C._set_mkldnn_enabled(False)
     try:
         yield
     finally:
-        library.enabled = before
+        torch._C._set_mkldnn_enabled(before)
 
 
 # The passes through autograd.
@@ -252,11 +252,13 @@ def path_of(
     input: Tensor, weight: Tensor, arguments: tuple[Any, ...], parts: Sequence[str]
 ) -> list[str]:
     """The path of each of these passes of our convolution, as it is called now."""
-    plans = getattr(convgrad_ext, "plans", None)
-    if plans is None:
-        return [""]
-    paths = {plan.pass_name: plan.path for plan in plans(input, weight, None, *arguments)}
-    return [paths[part] for part in parts]
+    plans = convgrad_ext.plans(input, weight, None, *arguments)
+    return ["+".join(paths_in(plans, part)) for part in parts]
+
+
+def paths_in(plans: Sequence[Any], pass_name: str) -> dict[str, None]:
+    """The distinct paths of a pass, of which the phases of grad_input may take several."""
+    return dict.fromkeys(plan.path for plan in plans if plan.pass_name == pass_name)
 
 
 # PyTorch's.

@@ -15,9 +15,9 @@ from stand_ins import FLOAT, takes_a_millisecond
 
 from benchmarks import machine
 from benchmarks import measure as measuring
+from benchmarks.figures import lines_of
 from benchmarks.layers import Layer
 from benchmarks.measure import Effort, Timing, joined, seconds_a_call, time_in_turns
-from benchmarks.report import lines_of
 from benchmarks.sides import Job, Side
 
 
