@@ -1,0 +1,169 @@
+"""The path of each pass of each common layer, with the reason: tests/test_plan_paths.py holds them.
+
+A line names layers of benchmarks/shapes/ and their paths. Of grad_input under a stride, "3 direct,
+1 pixelwise" are the paths of the phases. Where kernels differ, a line is for those that it names.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+KERNELS = ("avx512 float32", "avx512 float64", "avx2 float32", "avx2 float64")
+KERNELS += ("baseline float32", "baseline float64")
+
+
+@dataclass(frozen=True)
+class Pinned:
+    """Layers of the same paths; `kernels` are an instruction set and a dtype each."""
+
+    reason: str
+    layers: str
+    forward: str = "direct"
+    grad_input: str = "direct"
+    grad_weight: str = "direct"
+    kernels: tuple[str, ...] = KERNELS
+
+    @property
+    def paths(self) -> dict[str, str]:
+        return {
+            "forward": self.forward,
+            "grad_input": self.grad_input,
+            "grad_weight": self.grad_weight,
+        }
+
+
+DEFAULT = (
+    Pinned(
+        "3x3 of stride 1: nine taps, and Winograd is not allowed",
+        "r50.res2 r50.res3 r50.res4 r50.res5 vgg.1_2 vgg.3_2 vgg.5 cifar.r20 unet sd.320 sd.1280 "
+        "b1.res2 b1.res5 b1.small b1.tiny deeplab.aspp rfcn.dil3 resnext@56 resnext@14",
+    ),
+    Pinned("5x5, 1x7, 4x4 of stride 1: many taps", "alex.2 incv3.5x5 incv3.1x7 gan.d5 mnist"),
+    Pinned(
+        "depthwise of stride 1: many taps, and one channel a group",
+        "mbn.dw@56 mbn.dw@14 effnet.dw5 convnext.dw7@56 convnext.dw7@14 replk.dw31 replk.dw27",
+    ),
+    Pinned(
+        "1x1: pixels meet one tap on the way there and back; grad_weight has paths of its own",
+        "r50.res2_up r50.res3_dn r50.res5_up b1.1x1 shufflenet",
+        forward="pixelwise",
+        grad_input="pixelwise",
+    ),
+    Pinned(
+        "1x1 of stride 2: three phases of four meet no tap",
+        "r50.res4a_1x1s2",
+        forward="pixelwise",
+        grad_input="1 pixelwise, 3 zeros",
+    ),
+    Pinned(
+        "3x3 of stride 2: 1, 2, 2 and 4 taps in the phases",
+        "r50.res3a_s2 r50.res5a_s2",
+        grad_input="3 direct, 1 pixelwise",
+    ),
+    Pinned(
+        "depthwise 3x3 of stride 2: one channel cannot fill the rows of a tile of pixels",
+        "mbn.dw_s2",
+        grad_input="4 direct",
+    ),
+    Pinned(
+        "4x4, 5x10, 7x7 of stride 2", "gan.d1 gan.d3 deepbench.sp r50.conv1", "direct", "4 direct"
+    ),
+    Pinned("11x11 of stride 4: 2 or 3 taps an axis", "alex.1", grad_input="16 direct"),
+    Pinned(
+        "kernel = stride: a tap a phase, but three channels fill no rows",
+        "convnext.patch",
+        grad_input="16 direct",
+    ),
+    Pinned("the same, 16 times 16 phases", "vit.p16", grad_input="256 direct"),
+)
+
+WIDE = ("avx512 float32", "avx512 float64", "avx2 float32")  # more than four lanes
+ALL = {"forward": "winograd", "grad_input": "winograd", "grad_weight": "winograd"}
+
+# Where Winograd is allowed; the other layers keep their paths.
+WINOGRAD = (
+    Pinned(
+        "3x3 of stride 1, with many tiles for each transform",
+        "r50.res2 r50.res3 vgg.1_2 vgg.3_2 cifar.r20 unet sd.320 sd.1280 b1.res2 rfcn.dil3",
+        **ALL,
+    ),
+    Pinned(
+        "14x14: 49 tiles fill 4 vectors of 16 lanes by three quarters",
+        "r50.res4 vgg.5 b1.small",
+        kernels=KERNELS[1:],
+        **ALL,
+    ),
+    Pinned(
+        "the same: from 256 input channels on, grad_input spreads its transforms over more results",
+        "r50.res4 vgg.5",
+        grad_input="winograd",
+        grad_weight="winograd",
+        kernels=KERNELS[:1],
+    ),
+    Pinned(
+        "the same: 64 input channels do not",
+        "b1.small",
+        grad_weight="winograd",
+        kernels=KERNELS[:1],
+    ),
+    Pinned("7x7: 16 tiles, whose weight outweighs all else", "r50.res5 b1.res5"),
+    Pinned("8x8 of 8 channels: transforms are shared by few", "b1.tiny"),
+    Pinned(
+        "dilation 12 on 33x33: 144 phases of 2x2 tiles, and most taps on padding", "deeplab.aspp"
+    ),
+    Pinned(
+        "4 channels a group fill a part of a vector, in Winograd's rows as lanes of tiles",
+        "resnext@56",
+        forward="winograd",
+        grad_input="winograd",
+        kernels=WIDE,
+    ),
+    Pinned("of 4 lanes or fewer they fill a vector", "resnext@56", kernels=KERNELS[3:]),
+    Pinned(
+        "16 channels a group, 14x14",
+        "resnext@14",
+        grad_weight="winograd",
+        kernels=KERNELS[:1],
+    ),
+    Pinned(
+        "the same with fewer lanes: forward is larger, because it counts with 64 filters",
+        "resnext@14",
+        forward="winograd",
+        grad_weight="winograd",
+        kernels=KERNELS[1:3],
+    ),
+    Pinned("the same with 4 lanes or fewer", "resnext@14", kernels=KERNELS[3:], **ALL),
+    Pinned(
+        "depthwise: grad_input counts with 64 filters, and one channel fills a lane of a vector",
+        "mbn.dw@56",
+        grad_input="winograd",
+        kernels=KERNELS[:5],
+    ),
+    Pinned("the same with two lanes", "mbn.dw@56", kernels=KERNELS[5:]),
+    Pinned("the same on 14x14", "mbn.dw@14", grad_input="winograd", kernels=WIDE),
+    Pinned("the same on 14x14 with 4 lanes or fewer", "mbn.dw@14", kernels=KERNELS[3:]),
+    Pinned(
+        "7x7 of stride 2 has a phase of 3x3 taps, and few channels fill a part of a vector",
+        "r50.conv1",
+        grad_input="3 direct, 1 winograd",
+        kernels=WIDE,
+    ),
+    Pinned(
+        "of 4 lanes, three channels fill most",
+        "r50.conv1",
+        grad_input="4 direct",
+        kernels=KERNELS[3:],
+    ),
+    Pinned(
+        "11x11 of stride 4 has nine phases of 3x3 taps",
+        "alex.1",
+        grad_input="7 direct, 9 winograd",
+        kernels=WIDE,
+    ),
+    Pinned(
+        "of 4 lanes, three channels fill most",
+        "alex.1",
+        grad_input="16 direct",
+        kernels=KERNELS[3:],
+    ),
+)
