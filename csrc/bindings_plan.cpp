@@ -41,7 +41,8 @@ py::list plan(const std::string& pass_name, const Tensor& input, const Tensor& w
   const ConvParams<int64_t> params{stride, padding, dilation, groups};
   const Kernel& kernel = kernel_for(input.device().type(), input.scalar_type());
   const Tensor image = meta_of(input), filters = meta_of(weight);
-  const Tensor output = empty_output(image, filters, std::nullopt, params);
+  // The operands themselves are checked, because messages name their types.
+  const Tensor output = meta_of(empty_output(input, weight, std::nullopt, params));
   py::list reports;
   if (output.numel() == 0 || image.numel() == 0 || filters.numel() == 0) return reports;
   const ConvShape shape = make_conv_shape(input.sizes(), weight.sizes(), params);

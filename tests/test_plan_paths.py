@@ -122,7 +122,7 @@ def test_winograd_does_not_depend_on_the_filters(name: str, kernel: str) -> None
 
 
 def taps_of_phases(case: Case, axis: int) -> list[int]:
-    """How many taps k have i + padding - k*dilation divisible by the stride, for the inputs i < stride.
+    """For each input i < stride, the taps k with i + padding - k*dilation divisible by the stride.
 
     The stride of an axis with one output has no effect: it counts as 1.
     """

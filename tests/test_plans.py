@@ -1,0 +1,179 @@
+"""convgrad_ext.plans and explain_plan: what a plan says of a convolution, and what is refused."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+import torch
+import torch.nn.functional as F
+from bad_calls import BAD_CALLS, BadCall
+from refusals import error_of
+
+import convgrad_ext
+from convgrad_ext import allow_winograd, explain_plan, plans, use_kernel
+from convgrad_ext.plans import PASSES, Plan
+
+FAST = [name for name in convgrad_ext.available_kernels() if name != "reference"]
+
+
+# Parts of the blocking
+
+GATHER = {"tile, rows x vectors", "channels of an item"}
+SUMS = {"tile, rows x vectors", "channels of an item, in x out"}
+PARTS = {
+    ("forward", "direct"): GATHER
+    | {"band, rows x columns", "images of an item", "chain, channels x taps", "source"},
+    ("forward", "pixelwise"): GATHER | {"pixels of an item", "chain, channels", "source"},
+    ("forward", "winograd"): GATHER
+    | {"output tiles of an item", "channels of the source at a time", "weight"},
+    ("grad_weight", "direct"): SUMS
+    | {"stretch, images x rows x columns", "chunks of stretches", "source"},
+    ("grad_weight", "winograd"): SUMS | {"output tiles at a time", "chunks of output tiles"},
+}
+
+
+@pytest.mark.parametrize("name", FAST)
+@pytest.mark.parametrize("winograd", [False, True])
+@pytest.mark.parametrize("K", [1, 3])
+def test_the_blocking_has_its_parts(K: int, winograd: bool, name: str) -> None:
+    image, weight = torch.empty(1, 64, 56, 56), torch.empty(64, 64, K, K)
+    with use_kernel(name), allow_winograd(winograd):
+        found = plans(image, weight, padding=K // 2)
+    for plan in found:
+        pass_name = "grad_weight" if plan.pass_name == "grad_weight" else "forward"
+        assert set(plan.blocking) == PARTS[pass_name, plan.path]
+        assert all(plan.blocking.values())
+
+
+# The vectors of a tile (csrc/cpu/target.h)
+
+# A step of a tile reads its vectors of B and the cache lines of a column of A, and does rows x
+# vectors multiply-adds. Below: bytes a multiply-add, for 2, 3 and 4 vectors of float32. A tile of
+# AVX-512 has 28 sums, of the others 12; a vector has 64, 32 or 16 bytes.
+TILE_VECS = {
+    ("avx512", 56): 2,  # 192/28, 256/24, 320/28: 14, 8 or 7 rows
+    ("avx512", 14): 2,  # 192/28, 256/21 (two tiles of 7), 320/28
+    ("avx512", 7): 4,  # 192/14, 256/21, 320/28: all have 7 rows
+    ("avx2", 56): 2,  # 128/12, 160/12, 192/12: 6, 4 or 3 rows
+    ("avx2", 7): 3,  # 128/8 (tiles of 4 and 3), 160/12 (of 4 and 3), 192/12 (of 3, 3 and 1)
+    ("baseline", 56): 2,  # 96/12, 112/12, 128/12
+    ("baseline", 7): 3,  # 96/8, 112/12, 128/12
+}
+
+
+@pytest.mark.parametrize(
+    ("name", "extent"), [key for key in TILE_VECS if key[0] in FAST], ids=lambda value: str(value)
+)
+def test_the_vectors_of_a_tile_bring_the_fewest_bytes(name: str, extent: int) -> None:
+    image, weight = torch.empty(1, 64, extent, extent), torch.empty(128, 64, 3, 3)
+    with use_kernel(name):
+        forward = plans(image, weight, padding=1)[0]
+    rows, vecs = map(int, forward.blocking["tile, rows x vectors"].split(" x "))
+    assert vecs == TILE_VECS[name, extent]
+    assert rows == {"avx512": 28, "avx2": 12, "baseline": 12}[name] // vecs
+
+
+# Other kernels, dtypes and memory formats
+
+
+@pytest.mark.parametrize(
+    "dtype", [torch.float16, torch.bfloat16, torch.complex64, torch.int32], ids=str
+)
+def test_other_dtypes_take_the_reference(dtype: torch.dtype) -> None:
+    found = plans(torch.empty(1, 4, 6, 6, dtype=dtype), torch.empty(4, 4, 3, 3, dtype=dtype))
+    assert [plan.pass_name for plan in found] == list(PASSES)
+    assert {plan.path for plan in found} == {"reference"}
+    assert {plan.reason for plan in found} == {"no other kernel takes this dtype"}
+
+
+def test_the_reference_can_be_asked_for() -> None:
+    with use_kernel("reference"):
+        found = plans(torch.empty(1, 64, 26, 26), torch.empty(64, 64, 3, 3))
+    assert {plan.path for plan in found} == {"reference"}
+    assert {plan.reason for plan in found} == {"the kernel 'reference' was asked for"}
+    assert {(plan.packed_bytes, plan.scratch_bytes) for plan in found} == {(0, 0)}
+
+
+@pytest.mark.parametrize("name", FAST)
+def test_channels_last_has_its_own_plan(name: str) -> None:
+    """Adjacent channels are the lanes of a 1x1 without a transposition."""
+    image, weight = torch.empty(1, 64, 14, 14), torch.empty(64, 64, 1, 1)
+    with use_kernel(name):
+        nchw = plans(image, weight)
+        last = plans(image.contiguous(memory_format=torch.channels_last), weight)
+    assert [plan.path for plan in nchw] == ["pixelwise", "pixelwise", "direct"]
+    assert [plan.path for plan in last] == ["direct", "direct", "direct"]
+    assert last[0].blocking["source"] == "the tensor"
+
+
+def test_one_image_without_a_batch() -> None:
+    weight = torch.empty(8, 4, 3, 3)
+    assert plans(torch.empty(4, 9, 8), weight) == plans(torch.empty(1, 4, 9, 8), weight)
+
+
+def test_bias_changes_no_plan() -> None:
+    image, weight = torch.empty(1, 4, 9, 8), torch.empty(8, 4, 3, 3)
+    assert plans(image, weight, torch.empty(8)) == plans(image, weight)
+
+
+@pytest.mark.usefixtures("kernel")
+@pytest.mark.parametrize(
+    ("input", "weight"),
+    [
+        pytest.param((0, 4, 6, 6), (8, 4, 3, 3), id="no images"),
+        pytest.param((2, 0, 6, 6), (8, 0, 3, 3), id="no channels"),
+    ],
+)
+def test_tensors_without_elements_have_no_plan(
+    input: tuple[int, ...], weight: tuple[int, ...]
+) -> None:
+    assert plans(torch.empty(input), torch.empty(weight)) == ()
+
+
+# Errors
+
+
+@pytest.mark.parametrize("function", [plans, explain_plan], ids=lambda f: f.__name__)
+@pytest.mark.parametrize("call", [c for c in BAD_CALLS if c.bias is None], ids=str)
+def test_what_conv2d_refuses_is_refused_alike(call: BadCall, function: Callable[..., Any]) -> None:
+    tensors = call.tensors()
+    assert error_of(function, *tensors, **call.params) == error_of(
+        F.conv2d, *tensors, **call.params
+    )
+
+
+@pytest.mark.parametrize(
+    "operands",
+    [
+        pytest.param((None, torch.ones(6, 4, 3, 3)), id="no input"),
+        pytest.param((torch.ones(1, 4, 5, 5), [1.0]), id="a list for the weight"),
+        pytest.param((torch.ones(1, 4, 5, 5), torch.ones(6, 4, 3, 3).double()), id="mixed dtypes"),
+        pytest.param((torch.ones(1, 4, 5, 5).bool(), torch.ones(6, 4, 3, 3).bool()), id="bool"),
+    ],
+)
+def test_operands_are_refused_as_by_conv2d(operands: tuple[Any, Any]) -> None:
+    assert error_of(plans, *operands) == error_of(convgrad_ext.conv2d, *operands)
+
+
+# In words
+
+
+def test_explain_plan_prints_every_pass(capsys: pytest.CaptureFixture[str]) -> None:
+    image, weight = torch.empty(1, 64, 56, 56), torch.empty(64, 64, 3, 3)
+    explain_plan(image, weight, stride=2, padding=1)
+    told = capsys.readouterr().out
+    assert told == "\n".join(map(str, plans(image, weight, stride=2, padding=1))) + "\n"
+
+
+def test_a_plan_in_words() -> None:
+    plan = Plan("grad_input", "direct", "many taps", 3, {"tile": "14 x 2"}, 2048, 1025, 0.125)
+    assert str(plan) == (
+        "grad_input, 3 phases: direct\n"
+        "  reason: many taps\n"
+        "  tile: 14 x 2\n"
+        "  packed: 2 KiB\n"
+        "  scratch of a thread: 2 KiB\n"
+        "  taps that meet padding: 12.5%"
+    )
