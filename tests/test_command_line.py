@@ -9,10 +9,11 @@ from typing import Any
 import pytest
 import torch
 import torch.nn.functional as F
+from rich.table import Table
 from torch import Tensor
 
 import convgrad_ext
-from convgrad_ext import check
+from convgrad_ext import _C, check, info
 from convgrad_ext.__main__ import main
 from convgrad_ext.cases import CASES
 
@@ -50,6 +51,57 @@ def test_info_names_versions_and_kernels(capsys: pytest.CaptureFixture[str]) -> 
     assert torch.__version__ in printed
     assert convgrad_ext.__version__ in printed
     assert all(name in printed for name in convgrad_ext.available_kernels())
+
+
+def rows(table: Table) -> dict[str, tuple[str, ...]]:
+    """The cells of each row behind its first one."""
+    cells = zip(*(column.cells for column in table.columns), strict=True)
+    return {str(name): tuple(map(str, rest)) for name, *rest in cells}
+
+
+def test_info_tells_the_caches_that_plans_count_with() -> None:
+    before = _C.set_cache_sizes((48 << 10, 2 << 20))
+    try:
+        told = rows(info.versions())
+    finally:
+        _C.set_cache_sizes(before)
+    assert told["L1d, L2 that plans count with"] == ("48 KiB, 2048 KiB",)
+
+
+@pytest.mark.parametrize("variable", ["CONVGRAD_ISA", "CONVGRAD_CACHE", "CONVGRAD_LOG"])
+def test_info_tells_the_variables(variable: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv(variable, raising=False)
+    assert rows(info.versions())[variable] == ("not set",)
+    monkeypatch.setenv(variable, "a value")
+    assert rows(info.versions())[variable] == ("a value",)
+
+
+@pytest.mark.usefixtures("kernel")
+def test_info_tells_the_path_of_some_layers(
+    kernel: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """One tap, nine taps, phases of 1, 2, 2 and 4 taps; and nine taps with Winograd."""
+    with convgrad_ext.allow_winograd(False):
+        told = rows(info.paths())
+    if kernel == "reference":
+        assert set(told["1x1"]) == {"reference"}
+        return
+    assert told == {
+        "1x1": ("pixelwise", "pixelwise", "direct"),
+        "3x3": ("direct", "direct", "direct"),
+        "3x3, stride 2": ("direct", "3 direct, 1 pixelwise", "direct"),
+        "3x3, depthwise": ("direct", "direct", "direct"),
+        "3x3, Winograd allowed": ("winograd", "winograd", "winograd"),
+    }
+    assert main(["info"]) == 0
+    assert "3 direct, 1 pixelwise" in capsys.readouterr().out
+
+
+def test_info_changes_no_permission() -> None:
+    for allowed in (False, True):
+        with convgrad_ext.allow_winograd(allowed):
+            info.paths()
+            assert convgrad_ext.winograd_allowed() is allowed
 
 
 def test_check_of_our_own(capsys: pytest.CaptureFixture[str]) -> None:

@@ -16,6 +16,7 @@ import convgrad_ext
 from benchmarks.layers import Layer, load_layers
 from convgrad_ext import _C, allow_winograd, plans, use_kernel
 from convgrad_ext.cases import Case
+from convgrad_ext.info import path_of
 from convgrad_ext.plans import PASSES, Plan
 
 LAYERS = {layer.name: layer for layer in load_layers()}
@@ -32,16 +33,7 @@ def _usual_caches() -> Iterator[None]:
 
 def paths(found: tuple[Plan, ...]) -> dict[str, str]:
     """Of each pass, as tests/pinned_paths.py writes them."""
-    counted: dict[str, Counter[str]] = {name: Counter() for name in PASSES}
-    for plan in found:
-        counted[plan.pass_name][plan.path] += plan.phases
-    return {name: in_words(phases) for name, phases in counted.items()}
-
-
-def in_words(phases: Counter[str]) -> str:
-    if phases.total() == 1:
-        return next(iter(phases))
-    return ", ".join(f"{count} {path}" for path, count in sorted(phases.items()))
+    return {name: path_of([p for p in found if p.pass_name == name]) for name in PASSES}
 
 
 def plans_of(
