@@ -86,7 +86,7 @@ def register() -> None:
     """Registers the operators with DTensor.
 
     The functions and modules of this package do so themselves when they get a DTensor. A program
-    needs it only if it hands DTensors to ``torch.ops.convgrad_ext`` before it has called any of
+    needs it only if it passes DTensors to ``torch.ops.convgrad_ext`` before it has called any of
     those with one.
 
     Raises:

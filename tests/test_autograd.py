@@ -194,7 +194,7 @@ def test_no_graph_without_a_wanted_gradient() -> None:
         assert convgrad_ext.conv2d(input, weight).is_inference()
 
 
-# Entering autograd: csrc/autograd_entry.cpp passes the Python rules by where nothing is recorded,
+# Entering autograd: csrc/autograd_entry.cpp skips the Python rules where nothing is recorded,
 # and where the C++ node records.
 
 PARAMS = ((1, 1), (0, 0, 0, 0), (1, 1), 1)

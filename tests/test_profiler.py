@@ -86,7 +86,7 @@ NODES = {  # by the recorder, for conv2d, conv2d_input and conv2d_weight
 
 
 def test_the_profiler_names_the_backward_pass(recorder: str) -> None:
-    """Its row is told from the passes that it calls, and from PyTorch's ConvolutionBackward."""
+    """Its row is not that of the passes that it calls, or of PyTorch's ConvolutionBackward."""
     with profile(activities=[ProfilerActivity.CPU]) as profiled:
         training_step(*operands())
     backward = [e.name for e in profiled.events() if e.name.startswith("Conv2d")]
