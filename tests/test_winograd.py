@@ -16,6 +16,7 @@ from torch import Tensor
 import convgrad_ext
 from convgrad_ext._C import Axis
 from convgrad_ext.cases import Case
+from convgrad_ext.plans import PASSES
 
 
 @pytest.fixture(autouse=True)
@@ -232,35 +233,28 @@ def test_operands_are_read_where_they_lie(name: str) -> None:
     assert all(map(torch.equal, results, expected))
 
 
-# Where it shows
+# Where it runs
 
 
-def with_an_infinity(t: Tensor) -> Tensor:
-    """Ones but for a pixel away from all borders, second of a patch's sources along both axes."""
-    t = torch.ones_like(t)
-    t[0, 0, t.shape[2] // 4 * 2 + 1, t.shape[3] // 4 * 2 + 1] = torch.inf
-    return t
-
-
-def infinite_passes(case: Case, dtype: torch.dtype) -> dict[str, Tensor]:
+def paths(case: Case, dtype: torch.dtype) -> dict[str, set[str]]:
     input, weight, bias = case.tensors(dtype)
-    grad_output = output_like(case, input, weight, bias)
-    ones = torch.ones_like(weight)
-    one_infinite, grad_infinite = with_an_infinity(input), with_an_infinity(grad_output)
-    output, grad_input, _ = passes(case, one_infinite, ones, bias, grad_infinite)
-    _, _, grad_weight = passes(case, one_infinite, ones, bias, torch.ones_like(grad_output))
-    return {"forward": output, "grad_input": grad_input, "grad_weight": grad_weight}
+    found = convgrad_ext.plans(input, weight, bias, **case.params)
+    return {name: {plan.path for plan in found if plan.pass_name == name} for name in PASSES}
 
 
 @FAST
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64], ids=str)
 @pytest.mark.parametrize("case", [*CASES, PHASES], ids=str)
 def test_these_sizes_take_this_path(case: Case, dtype: torch.dtype, name: str) -> None:
-    """Without it the tests above would be of other loops: here alone inf - inf is formed."""
+    """Without it the tests above would be of other loops."""
     with convgrad_ext.use_kernel(name):
-        results = infinite_passes(case, dtype)
-    taking = {pass_name for pass_name, result in results.items() if result.isnan().any()}
-    assert taking == ({"grad_input"} if case is PHASES else set(results))
+        found = paths(case, dtype)
+    assert found["grad_input"] == {"winograd"}
+    others = {"direct"} if case is PHASES else {"winograd"}
+    assert found["forward"] == found["grad_weight"] == others
+
+
+# What it does to an infinity
 
 
 def one_infinite_pixel(*size: int) -> Tensor:
@@ -281,20 +275,19 @@ def test_an_infinity_stays_with_the_results_that_meet_it(name: str) -> None:
 
 @FAST
 @pytest.mark.parametrize(
-    ("kernel", "stride", "reason"),
+    ("kernel", "stride"),
     [
-        ((3, 2), 1, "two taps"),
-        ((3, 3), 2, "a stride"),
-        ((5, 5), 1, "five taps"),
-        ((1, 1), 1, "one tap"),
+        pytest.param((3, 2), 1, id="two taps"),
+        pytest.param((3, 3), 2, id="a stride"),
+        pytest.param((5, 5), 1, id="five taps"),
+        pytest.param((1, 1), 1, id="one tap"),
     ],
-    ids=lambda value: value.replace(" ", "_") if isinstance(value, str) else "",
 )
-def test_other_kernels_keep_an_infinity(
-    kernel: tuple[int, int], stride: int, reason: str, name: str
-) -> None:
+def test_other_kernels_take_other_paths(kernel: tuple[int, int], stride: int, name: str) -> None:
+    """And so keep an infinity to the results that meet it."""
     image, weight = one_infinite_pixel(1, 32, 18, 18), torch.ones(32, 32, *kernel)
     with convgrad_ext.use_kernel(name):
+        assert convgrad_ext.plans(image, weight, stride=stride)[0].path != "winograd"
         output = convgrad_ext.conv2d(image, weight, stride=stride)
     assert not output.isnan().any()
     assert output.isinf().any()
@@ -304,5 +297,8 @@ def test_other_kernels_keep_an_infinity(
 def test_a_single_channel_takes_the_loops_over_all_taps(name: str) -> None:
     """There the transforms would cost more than the products they save."""
     with convgrad_ext.use_kernel(name):
-        output = convgrad_ext.conv2d(one_infinite_pixel(1, 1, 18, 18), torch.ones(8, 1, 3, 3))
-    assert not output.isnan().any()
+        forward = convgrad_ext.plans(torch.empty(1, 1, 18, 18), torch.empty(8, 1, 3, 3))[0]
+    assert (forward.path, forward.reason) == (
+        "direct",
+        "Winograd is allowed, but its transforms cost more than they save",
+    )

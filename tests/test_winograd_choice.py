@@ -29,8 +29,12 @@ def output(images: int = 6, filters: int = 64) -> torch.Tensor:
     return convgrad_ext.conv2d(INPUT[:images], WEIGHT[:filters])
 
 
-def other_loops_run() -> bool:
-    """The last bits tell: the transforms round differently from the loops over all taps."""
+def forward_path(images: int = 6, filters: int = 64) -> str:
+    return convgrad_ext.plans(INPUT[:images], WEIGHT[:filters])[0].path
+
+
+def other_digits() -> bool:
+    """The transforms round differently from the loops over all taps."""
     allowed = output()
     with allow_winograd(False):
         return not torch.equal(allowed, output())
@@ -39,10 +43,12 @@ def other_loops_run() -> bool:
 def test_it_holds_from_the_call_on() -> None:
     allow_winograd(True)
     assert winograd_allowed()
-    assert other_loops_run()
+    assert forward_path() == "winograd"
+    assert other_digits()
     allow_winograd(False)
     assert not winograd_allowed()
-    assert not other_loops_run()
+    assert forward_path() == "direct"
+    assert not other_digits()
 
 
 def test_a_with_block_restores_what_held_before() -> None:
@@ -75,7 +81,7 @@ def test_the_layer_decides_not_the_batch_nor_the_filters(images: int, filters: i
     """And so the element's own digits: the transforms do not mix images or filters."""
     with allow_winograd(True):
         assert torch.equal(output(images, filters), output()[:images, :filters])
-        assert other_loops_run()
+        assert forward_path(images, filters) == "winograd"
 
 
 def test_info_tells_of_it() -> None:
