@@ -1,7 +1,7 @@
 """Geometry, second references and kernel registry; see csrc/bindings.cpp."""
 
 from collections.abc import Sequence
-from typing import TypedDict
+from typing import Any, TypedDict
 
 import torch
 from torch import Tensor
@@ -139,6 +139,62 @@ def costs(isa: str) -> dict[str, float]:
 def set_costs(isa: str, costs: dict[str, float]) -> None:
     """Replaces some of them, for every thread."""
 
+# Single kernels of an instruction set, as csrc/cpu/kernels/tiles.h has them. Memory is a tensor of
+# one axis and an offset in elements.
+Memory = tuple[Tensor, int]
+
+def tile_isa_runs(isa: str) -> bool: ...
+def tile_shape(isa: str, bytes: int) -> tuple[int, int]:
+    """Lanes of a vector of elements of `bytes`, and the vectors of sums that registers hold."""
+
+def tile(
+    isa: str,
+    rows_vecs: tuple[int, int],
+    a: Memory,
+    b: Memory,
+    acc: Memory,
+    steps: dict[str, Any],
+    fresh: bool,
+) -> None: ...
+def tile_pack(isa: str, tensor: Memory, vectors: Memory, steps: Sequence[int]) -> None: ...
+def tile_unpack(isa: str, vectors: Memory, tensor: Memory, steps: Sequence[int]) -> None: ...
+def tile_load_row(isa: str, source: Memory, step: int, to: Memory, count: int) -> None: ...
+def tile_split_row(
+    isa: str, source: Memory, step: int, even: Memory, odd: Memory, count: int
+) -> None: ...
+def tile_store_row(
+    isa: str, source: Memory, bias: float, to: Memory, step: int, count: int
+) -> None: ...
+def tile_copy_vectors(
+    isa: str, source: Memory, source_stride: int, to: Memory, to_stride: int, count: int
+) -> None: ...
+def tile_transform_sources(
+    isa: str,
+    rows: Memory,
+    row_size: int,
+    odd_columns: int,
+    transformed: Memory,
+    stride: int,
+    count: int,
+) -> None: ...
+def tile_transform_taps(
+    isa: str, taps: Memory, steps: tuple[int, int], transformed: Memory, stride: int, count: int
+) -> None: ...
+def tile_restore_outputs(
+    isa: str,
+    transformed: Memory,
+    stride: int,
+    bias: float,
+    upper: Memory,
+    lower: Memory,
+    count: int,
+) -> None: ...
+def tile_transform_grads(
+    isa: str, upper: Memory, lower: Memory, transformed: Memory, stride: int, count: int
+) -> None: ...
+def tile_restore_taps(
+    isa: str, transformed: Memory, taps: Memory, stride: int, count: int
+) -> None: ...
 def scatter_grad_input(
     input_size: Sequence[int],
     weight: Tensor,

@@ -25,6 +25,7 @@ ALLOWED = (
     r"convgrad_ext\._C\.((OutputTile)?Axis|Walk)",
     r"convgrad_ext\._C\.(OutputTileAxis|Walk).__init__",  # made by an Axis alone
     r"convgrad_ext\._C\.(Kernel|Plan)Description",  # types of dicts, for the checker
+    r"convgrad_ext\._C\.Memory",  # the name of a type
 )
 
 

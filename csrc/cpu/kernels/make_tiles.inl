@@ -24,8 +24,13 @@ void enter_rows(Tiles<Stored, Sum>& tiles) {
 template <int BYTES, int ACCS, typename Stored, typename Sum>
 Tiles<Stored, Sum> make_tiles(const char* isa) {
   constexpr int LANES = BYTES / sizeof(Sum);
-  Tiles<Stored, Sum> tiles{
-      {isa, LANES, ACCS, sizeof(Stored), sizeof(Sum), std::is_same_v<Stored, Sum>}};
+  Tiles<Stored, Sum> tiles{};
+  static_cast<TileShape&>(tiles) = {.isa = isa,
+                                    .lanes = LANES,
+                                    .max_accs = ACCS,
+                                    .stored_bytes = sizeof(Stored),
+                                    .sum_bytes = sizeof(Sum),
+                                    .in_place = std::is_same_v<Stored, Sum>};
   enter_copies<Stored, Sum, LANES>(tiles);
   enter_transforms<Sum, LANES>(tiles);
   enter_rows<BYTES, ACCS, 1, kMaxRows>(tiles);

@@ -1,0 +1,215 @@
+// Single kernels of an instruction set in Python, one call each, for the tests of the contract in
+// cpu/kernels/tiles.h. Memory is a tensor of one axis and an offset in elements.
+#include "bindings.h"
+#include "cpu/kernels/isa.h"
+
+namespace py = pybind11;
+
+namespace convgrad {
+namespace {
+
+using at::Tensor;
+using Memory = std::pair<Tensor, int64_t>;
+
+bool runs(const std::string& isa) {
+#if defined(__x86_64__)
+  const bool avx2 = __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma");
+  if (isa == "avx512") return avx2 && __builtin_cpu_supports("avx512f");
+  if (isa == "avx2") return avx2;
+#endif
+  return isa == "baseline";
+}
+
+template <typename T>
+const cpu::Tiles<T, T>& tiles_of(const std::string& isa) {
+  TORCH_CHECK_VALUE(runs(isa), "tiles: isa must be an instruction set of this processor, but got '",
+                    isa, "'");
+#if defined(__x86_64__)
+  if (isa == "avx512") return cpu::avx512_tiles<T, T>();
+  if (isa == "avx2") return cpu::avx2_tiles<T, T>();
+#endif
+  return cpu::baseline_tiles<T, T>();
+}
+
+template <typename T>
+T* at(const Memory& memory) {
+  return memory.first.data_ptr<T>() + memory.second;
+}
+
+// call(T(), tiles) for the dtype of the memory.
+template <typename Call>
+void dispatch(const std::string& isa, const Tensor& memory, const Call& call) {
+  if (memory.scalar_type() == at::kFloat) return call(float(), tiles_of<float>(isa));
+  call(double(), tiles_of<double>(isa));
+}
+
+void tile(const std::string& isa, std::pair<int64_t, int64_t> rows_vecs, const Memory& a,
+          const Memory& b, const Memory& acc, const py::dict& steps, bool fresh) {
+  const auto [rows, vecs] = rows_vecs;
+  const auto step = [&](const char* name) { return steps[name].cast<int64_t>(); };
+  std::vector<cpu::Run> runs;
+  for (const auto& [from_a, from_b] :
+       steps["runs"].cast<std::vector<std::pair<int64_t, int64_t>>>())
+    runs.push_back({from_a, from_b});
+  dispatch(isa, a.first, [&](auto zero, const auto& tiles) {
+    using T = decltype(zero);
+    TORCH_CHECK_VALUE(rows >= 1 && vecs >= 1 && rows <= tiles.max_rows(vecs),
+                      "tile: rows must be from 1 to ", tiles.max_rows(vecs), ", but got ", rows);
+    const int64_t row_stride = step("row_stride");
+    tiles.tile_for(row_stride, vecs, rows)({.a = at<T>(a),
+                                            .from = 0,
+                                            .row_stride = row_stride,
+                                            .b = at<T>(b),
+                                            .panel_stride = step("panel_stride"),
+                                            .runs = runs.data(),
+                                            .run_count = static_cast<int64_t>(runs.size()),
+                                            .length = step("length"),
+                                            .a_step = step("a_step"),
+                                            .b_step = step("b_step"),
+                                            .acc = at<T>(acc),
+                                            .acc_stride = step("acc_stride"),
+                                            .fresh = fresh});
+  });
+}
+
+void pack(const std::string& isa, const Memory& tensor, const Memory& vectors,
+          std::array<int64_t, 5> steps) {
+  dispatch(isa, tensor.first, [&](auto zero, const auto& tiles) {
+    using T = decltype(zero);
+    const auto [step, lane_stride, vector_stride, count, lanes] = steps;
+    tiles.pack({at<T>(tensor), step, lane_stride, at<T>(vectors), vector_stride, count, lanes});
+  });
+}
+
+void unpack(const std::string& isa, const Memory& vectors, const Memory& tensor,
+            std::array<int64_t, 5> steps) {
+  dispatch(isa, tensor.first, [&](auto zero, const auto& tiles) {
+    using T = decltype(zero);
+    const auto [step, lane_stride, vector_stride, count, lanes] = steps;
+    tiles.unpack({at<T>(vectors), vector_stride, at<T>(tensor), step, lane_stride, count, lanes});
+  });
+}
+
+void load_row(const std::string& isa, const Memory& from, int64_t step, const Memory& to,
+              int64_t count) {
+  dispatch(isa, from.first, [&](auto zero, const auto& tiles) {
+    using T = decltype(zero);
+    tiles.load_row({at<T>(from), step, at<T>(to), count});
+  });
+}
+
+void split_row(const std::string& isa, const Memory& from, int64_t step, const Memory& even,
+               const Memory& odd, int64_t count) {
+  dispatch(isa, from.first, [&](auto zero, const auto& tiles) {
+    using T = decltype(zero);
+    tiles.split_row({at<T>(from), step, at<T>(even), at<T>(odd), count});
+  });
+}
+
+void store_row(const std::string& isa, const Memory& from, double bias, const Memory& to,
+               int64_t step, int64_t count) {
+  dispatch(isa, from.first, [&](auto zero, const auto& tiles) {
+    using T = decltype(zero);
+    tiles.store_row({at<T>(from), static_cast<T>(bias), at<T>(to), step, count});
+  });
+}
+
+void copy_vectors(const std::string& isa, const Memory& from, int64_t from_stride, const Memory& to,
+                  int64_t to_stride, int64_t count) {
+  dispatch(isa, from.first, [&](auto zero, const auto& tiles) {
+    using T = decltype(zero);
+    tiles.copy_vectors({at<T>(from), from_stride, at<T>(to), to_stride, count});
+  });
+}
+
+void transform_sources(const std::string& isa, const Memory& rows, int64_t row_size,
+                       int64_t odd_columns, const Memory& transformed, int64_t stride,
+                       int64_t count) {
+  dispatch(isa, rows.first, [&](auto zero, const auto& tiles) {
+    using T = decltype(zero);
+    const T* first = at<T>(rows);
+    tiles.transform_sources({{first, first + row_size, first + 2 * row_size, first + 3 * row_size},
+                             odd_columns,
+                             at<T>(transformed),
+                             stride,
+                             count});
+  });
+}
+
+void transform_taps(const std::string& isa, const Memory& taps, std::pair<int64_t, int64_t> steps,
+                    const Memory& transformed, int64_t stride, int64_t count) {
+  dispatch(isa, taps.first, [&](auto zero, const auto& tiles) {
+    using T = decltype(zero);
+    tiles.transform_taps(
+        {at<T>(taps), steps.first, steps.second, at<T>(transformed), stride, count});
+  });
+}
+
+void restore_outputs(const std::string& isa, const Memory& transformed, int64_t stride, double bias,
+                     const Memory& upper, const Memory& lower, int64_t count) {
+  dispatch(isa, upper.first, [&](auto zero, const auto& tiles) {
+    using T = decltype(zero);
+    tiles.restore_outputs(
+        {at<T>(transformed), stride, static_cast<T>(bias), {at<T>(upper), at<T>(lower)}, count});
+  });
+}
+
+void transform_grads(const std::string& isa, const Memory& upper, const Memory& lower,
+                     const Memory& transformed, int64_t stride, int64_t count) {
+  dispatch(isa, upper.first, [&](auto zero, const auto& tiles) {
+    using T = decltype(zero);
+    tiles.transform_grads({{at<T>(upper), at<T>(lower)}, at<T>(transformed), stride, count});
+  });
+}
+
+void restore_taps(const std::string& isa, const Memory& transformed, const Memory& taps,
+                  int64_t stride, int64_t count) {
+  dispatch(isa, taps.first, [&](auto zero, const auto& tiles) {
+    using T = decltype(zero);
+    tiles.restore_taps({at<T>(transformed), at<T>(taps), stride, count});
+  });
+}
+
+// Lanes, and the vectors of sums that registers hold.
+std::pair<int64_t, int64_t> tile_shape(const std::string& isa, int64_t bytes) {
+  if (bytes == sizeof(float)) {
+    const auto& tiles = tiles_of<float>(isa);
+    return {tiles.lanes, tiles.max_accs};
+  }
+  const auto& tiles = tiles_of<double>(isa);
+  return {tiles.lanes, tiles.max_accs};
+}
+
+}  // namespace
+
+void bind_tiles(py::module_& m) {
+  m.def("tile_isa_runs", &runs, py::arg("isa"));
+  m.def("tile_shape", &tile_shape, py::arg("isa"), py::arg("bytes"));
+  m.def("tile", &tile, py::arg("isa"), py::arg("rows_vecs"), py::arg("a"), py::arg("b"),
+        py::arg("acc"), py::arg("steps"), py::arg("fresh"));
+  m.def("tile_pack", &pack, py::arg("isa"), py::arg("tensor"), py::arg("vectors"),
+        py::arg("steps"));
+  m.def("tile_unpack", &unpack, py::arg("isa"), py::arg("vectors"), py::arg("tensor"),
+        py::arg("steps"));
+  m.def("tile_load_row", &load_row, py::arg("isa"), py::arg("source"), py::arg("step"),
+        py::arg("to"), py::arg("count"));
+  m.def("tile_split_row", &split_row, py::arg("isa"), py::arg("source"), py::arg("step"),
+        py::arg("even"), py::arg("odd"), py::arg("count"));
+  m.def("tile_store_row", &store_row, py::arg("isa"), py::arg("source"), py::arg("bias"),
+        py::arg("to"), py::arg("step"), py::arg("count"));
+  m.def("tile_copy_vectors", &copy_vectors, py::arg("isa"), py::arg("source"),
+        py::arg("source_stride"), py::arg("to"), py::arg("to_stride"), py::arg("count"));
+  m.def("tile_transform_sources", &transform_sources, py::arg("isa"), py::arg("rows"),
+        py::arg("row_size"), py::arg("odd_columns"), py::arg("transformed"), py::arg("stride"),
+        py::arg("count"));
+  m.def("tile_transform_taps", &transform_taps, py::arg("isa"), py::arg("taps"), py::arg("steps"),
+        py::arg("transformed"), py::arg("stride"), py::arg("count"));
+  m.def("tile_restore_outputs", &restore_outputs, py::arg("isa"), py::arg("transformed"),
+        py::arg("stride"), py::arg("bias"), py::arg("upper"), py::arg("lower"), py::arg("count"));
+  m.def("tile_transform_grads", &transform_grads, py::arg("isa"), py::arg("upper"),
+        py::arg("lower"), py::arg("transformed"), py::arg("stride"), py::arg("count"));
+  m.def("tile_restore_taps", &restore_taps, py::arg("isa"), py::arg("transformed"), py::arg("taps"),
+        py::arg("stride"), py::arg("count"));
+}
+
+}  // namespace convgrad

@@ -1,0 +1,136 @@
+"""No register tile keeps a vector on the stack while it adds: read from the built module's code.
+
+A tile is instantiated for each width and each number of rows. A sum that the compiler spills costs
+a store and a load for each multiply-add, and no other test would see it.
+"""
+
+from __future__ import annotations
+
+import re
+import shutil
+import subprocess
+from collections import defaultdict
+from collections.abc import Iterator
+
+import pytest
+
+from convgrad_ext import _C
+
+pytestmark = pytest.mark.skipif(
+    shutil.which("objdump") is None, reason="objdump (binutils) reads the module's code"
+)
+
+SYMBOL = re.compile(r"^[0-9a-f]+ <(.*)>:$")
+TILE = re.compile(r"::tile<(float|double), (\d+), (\d+), (\d+), (true|false)>")
+LINE = re.compile(r"^\s*([0-9a-f]+):\s+(\S+)\s*(.*)$")
+JUMP = re.compile(r"^([0-9a-f]+)\b")
+MULTIPLIES = re.compile(r"^v?(fn?madd|mul[ps][sd])")
+STORE = re.compile(r"^%[xyz]mm\d+,.*\(%r[sb]p\)$")  # a vector, on the stack
+
+Instruction = tuple[int, str, str]  # address, mnemonic, operands
+
+
+def tiles_in(listing: str) -> Iterator[tuple[str, list[Instruction]]]:
+    """The code of each tile in a listing of objdump."""
+    name, code = None, []
+    for line in listing.splitlines():
+        if symbol := SYMBOL.match(line):
+            if name:
+                yield name, code
+            found = TILE.search(symbol[1])
+            name, code = (found[0] if found else None), []
+        elif name and (instruction := LINE.match(line)):
+            code.append((int(instruction[1], 16), instruction[2], instruction[3]))
+    if name:
+        yield name, code
+
+
+def reduction_loops(code: list[Instruction]) -> list[list[Instruction]]:
+    """The innermost loops that multiply: from the target of a jump back to the jump."""
+    places = {address: i for i, (address, _, _) in enumerate(code)}
+    loops = []
+    for i, (address, mnemonic, operands) in enumerate(code):
+        target = JUMP.match(operands) if mnemonic.startswith("j") else None
+        if target and int(target[1], 16) <= address and int(target[1], 16) in places:
+            loops.append((places[int(target[1], 16)], i))
+    innermost = [loop for loop in loops if not any(is_inside(other, loop) for other in loops)]
+    bodies = [code[lo : hi + 1] for lo, hi in innermost]
+    return [body for body in bodies if any(MULTIPLIES.match(m) for _, m, _ in body)]
+
+
+def is_inside(loop: tuple[int, int], other: tuple[int, int]) -> bool:
+    return loop != other and other[0] <= loop[0] and loop[1] <= other[1]
+
+
+def spills(code: list[Instruction]) -> list[str]:
+    """The instructions of the reduction that store a vector on the stack."""
+    return [
+        f"{mnemonic} {operands}"
+        for body in reduction_loops(code)
+        for _, mnemonic, operands in body
+        if STORE.match(operands)
+    ]
+
+
+@pytest.fixture(scope="module")
+def tiles() -> dict[str, list[Instruction]]:
+    """By template arguments; the builds of several instruction sets have different widths."""
+    run = subprocess.run(
+        ["objdump", "-d", "-C", "--no-show-raw-insn", "-j", ".text", _C.__file__],
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    return dict(tiles_in(run.stdout))
+
+
+def test_every_tile_is_found(tiles: dict[str, list[Instruction]]) -> None:
+    """As many as the registers allow: otherwise the test below would look at nothing."""
+    found = defaultdict(set)
+    for name in tiles:
+        element, size, vecs, rows, _ = TILE.search(name).groups()
+        found[element, int(size)].add((int(vecs), int(rows)))
+    for element in ("float", "double"):
+        for size, accs in ((16, 12), (32, 12), (64, 28)):
+            wanted = {(v, r) for v in range(1, 5) for r in range(1, min(28, accs // v) + 1)}
+            assert found[element, size] == wanted
+
+
+# 28 sums and four vectors of B are all 32 registers: the compiler keeps one of them on the stack.
+FULL = {
+    f"::tile<{element}, 64, 4, 7, {unit}>"
+    for element in ("float", "double")
+    for unit in ("true", "false")
+}
+
+
+def test_no_tile_stores_a_vector_on_the_stack(tiles: dict[str, list[Instruction]]) -> None:
+    stores = {name: spills(code) for name, code in tiles.items()}
+    assert {name for name in stores if stores[name]} <= FULL
+    assert all(len(stores[name]) <= 2 for name in FULL)
+
+
+def test_every_tile_has_a_loop_that_multiplies(tiles: dict[str, list[Instruction]]) -> None:
+    """A tile of one row has no row stride: the compiler may jump to the other tile of one row."""
+    without = [name for name, code in tiles.items() if not reduction_loops(code)]
+    assert all(name.endswith(" 1, true>") and tiles[name][0][1] == "jmp" for name in without)
+
+
+SPILLING = """
+0000000000001000 <void convgrad::cpu::(anonymous namespace)::tile<float, 32, 1, 8, true>(x)>:
+    1000: xor    %eax,%eax
+    1002: vmovups (%rdi),%ymm0
+    1006: vfmadd231ps (%rsi),%ymm0,%ymm1
+    100b: vmovaps %ymm1,0x20(%rsp)
+    1011: dec    %rcx
+    1014: jne    1002 <tile+0x2>
+    1016: vmovaps %ymm1,0x40(%rsp)
+    101c: ret
+"""
+
+
+def test_a_spill_is_recognised() -> None:
+    """Inside of the loop, and no store behind it."""
+    ((name, code),) = tiles_in(SPILLING)
+    assert name == "::tile<float, 32, 1, 8, true>"
+    assert spills(code) == ["vmovaps %ymm1,0x20(%rsp)"]
