@@ -42,7 +42,7 @@ bool has_symbols(const Tensor& tensor) {
 
 template <size_t N>
 std::array<int64_t, N> numbers(SymIntArrayRef symbols) {
-  std::array<int64_t, N> all;
+  std::array<int64_t, N> all{};
   std::transform(symbols.begin(), symbols.end(), all.begin(),
                  [](const SymInt& symbol) { return symbol.as_int_unchecked(); });
   return all;

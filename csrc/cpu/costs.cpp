@@ -11,6 +11,8 @@ namespace {
 
 std::mutex mutex;
 
+// The three rows are equal: they were measured on one processor with AVX-512. Nobody has fitted the other two with
+// benchmarks/calibrate.py.
 std::vector<Costs>& table() {
   static std::vector<Costs> costs = {
       {.isa = "avx512",

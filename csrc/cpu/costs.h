@@ -5,8 +5,8 @@
 
 namespace convgrad::cpu {
 
-// In multiply-adds of one vector, at the speed of a long sum from the cache. benchmarks/calibrate.py fits them to
-// the times of both forms on layers of many sizes, and prints this table.
+// In multiply-adds of one vector, at the speed of a long sum from the cache. benchmarks/calibrate.py fits such
+// costs to the times of both forms on layers of many sizes, and prints a row of the table in costs.cpp.
 struct Costs {
   std::string_view isa;
   double products;    // the 16 products of a vector of transformed tiles, for each pair of channels
