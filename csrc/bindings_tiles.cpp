@@ -53,8 +53,10 @@ void tile(const std::string& isa, std::pair<int64_t, int64_t> rows_vecs, const M
     runs.push_back({from_a, from_b});
   dispatch(isa, a.first, [&](auto zero, const auto& tiles) {
     using T = decltype(zero);
-    TORCH_CHECK_VALUE(rows >= 1 && vecs >= 1 && rows <= tiles.max_rows(vecs),
-                      "tile: rows must be from 1 to ", tiles.max_rows(vecs), ", but got ", rows);
+    TORCH_CHECK_VALUE(1 <= vecs && vecs <= cpu::kMaxVecs, "tile: vecs must be from 1 to ",
+                      cpu::kMaxVecs, ", but got ", vecs);
+    TORCH_CHECK_VALUE(1 <= rows && rows <= tiles.max_rows(vecs), "tile: rows must be from 1 to ",
+                      tiles.max_rows(vecs), ", but got ", rows);
     const int64_t row_stride = step("row_stride");
     tiles.tile_for(row_stride, vecs, rows)({.a = at<T>(a),
                                             .from = 0,

@@ -5,9 +5,14 @@ from pathlib import Path
 
 import convgrad_ext
 
-environment = Path(sys.argv[1]).resolve()
-package = Path(convgrad_ext.__file__).resolve().parent
-assert environment in package.parents, f"imported from {package}, not from {environment}"
-for name in ("py.typed", "_C.pyi"):
-    assert (package / name).is_file(), f"the wheel has no {name}"
-assert list(package.glob("_C.*.so")), "the wheel has no extension module"
+
+def check(environment: Path) -> None:
+    package = Path(convgrad_ext.__file__).resolve().parent
+    assert environment in package.parents, f"imported from {package}, not from {environment}"
+    for name in ("py.typed", "_C.pyi"):
+        assert (package / name).is_file(), f"the wheel has no {name}"
+    assert list(package.glob("_C.*.so")), "the wheel has no extension module"
+
+
+if __name__ == "__main__":
+    check(Path(sys.argv[1]).resolve())

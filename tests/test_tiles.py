@@ -77,6 +77,8 @@ def test_tile_refuses_rows_that_have_no_registers(isa: str, dtype: torch.dtype) 
     memory = source(numbers(100, dtype))
     with pytest.raises(ValueError, match=f"rows must be from 1 to {accs // 4}, but got 99"):
         _C.tile(isa, (99, 4), memory, memory, memory, {"runs": [], "row_stride": 1}, True)
+    with pytest.raises(ValueError, match="vecs must be from 1 to 4, but got 5"):
+        _C.tile(isa, (1, 5), memory, memory, memory, {"runs": [], "row_stride": 1}, True)
 
 
 @pytest.mark.parametrize("isa", ["sse9", ""])
