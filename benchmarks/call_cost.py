@@ -8,10 +8,8 @@ work of the machine only adds.
 
 from __future__ import annotations
 
-import platform
 import timeit
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -21,6 +19,7 @@ from rich.table import Table
 from torch import Tensor, nn
 
 import convgrad_ext
+from convgrad_ext.info import processor_name
 
 CALLS, TURNS = 200, 200
 Call = Callable[..., Tensor]
@@ -63,18 +62,10 @@ def least_microseconds(*calls: Callable[[], Any]) -> list[float]:
     return [min(times) / CALLS * 1e6 for times in zip(*turns, strict=True)]
 
 
-def processor() -> str:
-    """Its name, where the system tells it."""
-    about = Path("/proc/cpuinfo")
-    lines = about.read_text().splitlines() if about.exists() else []
-    names = [line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")]
-    return names[0] if names else platform.processor()
-
-
 def main() -> None:
     torch.set_num_threads(1)
     torch.manual_seed(0)
-    table = Table("call", "kernel", "ours, us", "F.conv2d, us", "ratio", title=processor())
+    table = Table("call", "kernel", "ours, us", "F.conv2d, us", "ratio", title=processor_name())
     for kernel in (2, 3):
         for name, of in cases(kernel).items():
             ours, torchs = least_microseconds(of(convgrad_ext.conv2d), of(F.conv2d))

@@ -94,7 +94,7 @@ class Layer:
         return sum(map(prod, (self.input_size, self.weight_size, self.output_size)))
 
     def folded(self) -> Layer:
-        """The layer that computes each image with a weight of its own: images become groups."""
+        """The layer that computes each image with its own weight: images become groups."""
         N, C_in, C_out, groups = self.N, self.C_in, self.C_out, self.groups
         return replace(self, N=1, C_in=N * C_in, C_out=N * C_out, groups=N * groups)
 

@@ -171,7 +171,7 @@ class JaxPasses:
 
 @contextmanager
 def confined(threads: int) -> Iterator[None]:
-    """The process on so many processors: XLA has as many threads as there were at its start."""
+    """Restricts the process to `threads` processors, because XLA starts one thread for each."""
     before = os.sched_getaffinity(0)
     confine(set(sorted(before)[:threads]))
     try:

@@ -118,7 +118,7 @@ def warnings(document: Document) -> list[str]:
 
 
 def is_absent(row: Row) -> bool:
-    """Whether a baseline was not timed for a reason of its own."""
+    """Whether a baseline was not timed, for another reason than that of the row."""
     return not row["ours"] and not row["blocks_ms"] and row["problem"] is not None
 
 

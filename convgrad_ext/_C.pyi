@@ -71,6 +71,8 @@ class Walk:
         """Taps of the weight from one tap to the next."""
     def taps_of(self, d: int) -> tuple[int, int]:
         """The half-open range of taps whose source is inside the image."""
+    def interior(self) -> tuple[int, int]:
+        """The half-open range of destination pixels that meet every tap."""
     def source(self, d: int, t: int) -> int:
         """origin + d*step + t*tap_step; it may be in the padding."""
     def pixel(self, d: int) -> int:

@@ -69,6 +69,7 @@ void bind_walk(py::module_& m) {
             return as_pair(walk.taps_of(d));
           },
           py::arg("d"))
+      .def("interior", [](const Walk& walk) { return as_pair(walk.interior()); })
       .def("source", &Walk::source, py::arg("d"), py::arg("t"))
       .def("pixel", &Walk::pixel, py::arg("d"))
       .def("tap", &Walk::tap, py::arg("t"));

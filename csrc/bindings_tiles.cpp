@@ -79,7 +79,13 @@ void pack(const std::string& isa, const Memory& tensor, const Memory& vectors,
   dispatch(isa, tensor.first, [&](auto zero, const auto& tiles) {
     using T = decltype(zero);
     const auto [step, lane_stride, vector_stride, count, lanes] = steps;
-    tiles.pack({at<T>(tensor), step, lane_stride, at<T>(vectors), vector_stride, count, lanes});
+    tiles.pack({.tensor = at<T>(tensor),
+                .step = step,
+                .lane_stride = lane_stride,
+                .vectors = at<T>(vectors),
+                .vector_stride = vector_stride,
+                .count = count,
+                .lanes = lanes});
   });
 }
 
@@ -88,7 +94,13 @@ void unpack(const std::string& isa, const Memory& vectors, const Memory& tensor,
   dispatch(isa, tensor.first, [&](auto zero, const auto& tiles) {
     using T = decltype(zero);
     const auto [step, lane_stride, vector_stride, count, lanes] = steps;
-    tiles.unpack({at<T>(vectors), vector_stride, at<T>(tensor), step, lane_stride, count, lanes});
+    tiles.unpack({.vectors = at<T>(vectors),
+                  .vector_stride = vector_stride,
+                  .tensor = at<T>(tensor),
+                  .step = step,
+                  .lane_stride = lane_stride,
+                  .count = count,
+                  .lanes = lanes});
   });
 }
 
@@ -96,7 +108,7 @@ void load_row(const std::string& isa, const Memory& from, int64_t step, const Me
               int64_t count) {
   dispatch(isa, from.first, [&](auto zero, const auto& tiles) {
     using T = decltype(zero);
-    tiles.load_row({at<T>(from), step, at<T>(to), count});
+    tiles.load_row({.from = at<T>(from), .step = step, .to = at<T>(to), .count = count});
   });
 }
 
@@ -104,7 +116,11 @@ void split_row(const std::string& isa, const Memory& from, int64_t step, const M
                const Memory& odd, int64_t count) {
   dispatch(isa, from.first, [&](auto zero, const auto& tiles) {
     using T = decltype(zero);
-    tiles.split_row({at<T>(from), step, at<T>(even), at<T>(odd), count});
+    tiles.split_row({.from = at<T>(from),
+                     .step = step,
+                     .even = at<T>(even),
+                     .odd = at<T>(odd),
+                     .count = count});
   });
 }
 
@@ -112,7 +128,11 @@ void store_row(const std::string& isa, const Memory& from, double bias, const Me
                int64_t step, int64_t count) {
   dispatch(isa, from.first, [&](auto zero, const auto& tiles) {
     using T = decltype(zero);
-    tiles.store_row({at<T>(from), static_cast<T>(bias), at<T>(to), step, count});
+    tiles.store_row({.from = at<T>(from),
+                     .bias = static_cast<T>(bias),
+                     .to = at<T>(to),
+                     .step = step,
+                     .count = count});
   });
 }
 
@@ -120,7 +140,11 @@ void copy_vectors(const std::string& isa, const Memory& from, int64_t from_strid
                   int64_t to_stride, int64_t count) {
   dispatch(isa, from.first, [&](auto zero, const auto& tiles) {
     using T = decltype(zero);
-    tiles.copy_vectors({at<T>(from), from_stride, at<T>(to), to_stride, count});
+    tiles.copy_vectors({.from = at<T>(from),
+                        .from_stride = from_stride,
+                        .to = at<T>(to),
+                        .to_stride = to_stride,
+                        .count = count});
   });
 }
 
@@ -130,11 +154,12 @@ void transform_sources(const std::string& isa, const Memory& rows, int64_t row_s
   dispatch(isa, rows.first, [&](auto zero, const auto& tiles) {
     using T = decltype(zero);
     const T* first = at<T>(rows);
-    tiles.transform_sources({{first, first + row_size, first + 2 * row_size, first + 3 * row_size},
-                             odd_columns,
-                             at<T>(transformed),
-                             stride,
-                             count});
+    tiles.transform_sources(
+        {.rows = {first, first + row_size, first + 2 * row_size, first + 3 * row_size},
+         .odd_columns = odd_columns,
+         .transformed = at<T>(transformed),
+         .transformed_stride = stride,
+         .count = count});
   });
 }
 
@@ -142,8 +167,12 @@ void transform_taps(const std::string& isa, const Memory& taps, std::pair<int64_
                     const Memory& transformed, int64_t stride, int64_t count) {
   dispatch(isa, taps.first, [&](auto zero, const auto& tiles) {
     using T = decltype(zero);
-    tiles.transform_taps(
-        {at<T>(taps), steps.first, steps.second, at<T>(transformed), stride, count});
+    tiles.transform_taps({.taps = at<T>(taps),
+                          .down = steps.first,
+                          .right = steps.second,
+                          .transformed = at<T>(transformed),
+                          .transformed_stride = stride,
+                          .count = count});
   });
 }
 
@@ -151,8 +180,11 @@ void restore_outputs(const std::string& isa, const Memory& transformed, int64_t 
                      const Memory& upper, const Memory& lower, int64_t count) {
   dispatch(isa, upper.first, [&](auto zero, const auto& tiles) {
     using T = decltype(zero);
-    tiles.restore_outputs(
-        {at<T>(transformed), stride, static_cast<T>(bias), {at<T>(upper), at<T>(lower)}, count});
+    tiles.restore_outputs({.transformed = at<T>(transformed),
+                           .transformed_stride = stride,
+                           .bias = static_cast<T>(bias),
+                           .rows = {at<T>(upper), at<T>(lower)},
+                           .count = count});
   });
 }
 
@@ -160,7 +192,10 @@ void transform_grads(const std::string& isa, const Memory& upper, const Memory& 
                      const Memory& transformed, int64_t stride, int64_t count) {
   dispatch(isa, upper.first, [&](auto zero, const auto& tiles) {
     using T = decltype(zero);
-    tiles.transform_grads({{at<T>(upper), at<T>(lower)}, at<T>(transformed), stride, count});
+    tiles.transform_grads({.rows = {at<T>(upper), at<T>(lower)},
+                           .transformed = at<T>(transformed),
+                           .transformed_stride = stride,
+                           .count = count});
   });
 }
 
@@ -168,7 +203,8 @@ void restore_taps(const std::string& isa, const Memory& transformed, const Memor
                   int64_t stride, int64_t count) {
   dispatch(isa, taps.first, [&](auto zero, const auto& tiles) {
     using T = decltype(zero);
-    tiles.restore_taps({at<T>(transformed), at<T>(taps), stride, count});
+    tiles.restore_taps(
+        {.transformed = at<T>(transformed), .taps = at<T>(taps), .stride = stride, .count = count});
   });
 }
 

@@ -6,6 +6,7 @@ from itertools import pairwise, product
 
 import pytest
 from hypothesis import given, settings
+from hypothesis import strategies as st
 from strategies import Axis as DrawnAxis
 from strategies import axes
 
@@ -55,6 +56,17 @@ def read_by(walk: Walk) -> list[tuple[int, int, int]]:
         for d in range(walk.D)
         for t in range(*walk.taps_of(d))
     ]
+
+
+@given(axes(), st.data())
+@settings(max_examples=1000)
+def test_the_interior_of_a_walk_meets_every_tap(drawn: DrawnAxis, data: st.DataObject) -> None:
+    """Of the outputs, or of a phase of the inputs; nothing without a tap."""
+    axis = Axis(*drawn)
+    walks = [axis.outputs(), *map(axis.inputs_of_phase, range(axis.phases()))]
+    walk = data.draw(st.sampled_from(walks))
+    meet_all = [d for d in range(walk.D) if walk.T and walk.taps_of(d) == (0, walk.T)]
+    assert list(range(*walk.interior())) == meet_all
 
 
 @given(axes())

@@ -25,7 +25,7 @@ HERE = [kernel for kernel in KERNELS if kernel.split()[0] in convgrad_ext.availa
 
 @pytest.fixture(autouse=True)
 def _usual_caches() -> Iterator[None]:
-    """Those of most processors: a panel of pixels or the transforms of an item have to fit."""
+    """Those of most processors: a slice of pixels or the transforms of an item have to fit."""
     before = _C.set_cache_sizes((32 << 10, 1 << 20))
     yield
     _C.set_cache_sizes(before)
@@ -184,5 +184,5 @@ def test_what_keeps_a_1x1_from_pixels_as_lanes() -> None:
     long = forward_of_1x1(40000, name)
     assert (long.path, long.reason) == (
         "direct",
-        "a panel of pixels would be larger than the cache",
+        "a slice of pixels would be larger than the cache",
     )

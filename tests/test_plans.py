@@ -52,14 +52,18 @@ def test_the_blocking_has_its_parts(K: int, winograd: bool, name: str) -> None:
 # A step of a tile reads its vectors of B and the cache lines of a column of A, and does rows x
 # vectors multiply-adds. Below: bytes a multiply-add, for 2, 3 and 4 vectors of float32. A tile of
 # AVX-512 has 28 sums, of the others 12; a vector has 64, 32 or 16 bytes.
+# Tiles cover the pixels of a row that meet all taps: under 3x3 taps with a padding of 1, two fewer
+# than the row has.
 TILE_VECS = {
-    ("avx512", 56): 2,  # 192/28, 256/24, 320/28: 14, 8 or 7 rows
-    ("avx512", 14): 2,  # 192/28, 256/21 (two tiles of 7), 320/28
-    ("avx512", 7): 4,  # 192/14, 256/21, 320/28: all have 7 rows
-    ("avx2", 56): 2,  # 128/12, 160/12, 192/12: 6, 4 or 3 rows
-    ("avx2", 7): 3,  # 128/8 (tiles of 4 and 3), 160/12 (of 4 and 3), 192/12 (of 3, 3 and 1)
-    ("baseline", 56): 2,  # 96/12, 112/12, 128/12
-    ("baseline", 7): 3,  # 96/8, 112/12, 128/12
+    ("avx512", 56): 2,  # 54 pixels: 192/28, 256/27, 320/28: 14, 9 or 7 rows
+    ("avx512", 14): 2,  # 12 pixels: 192/24, 256/18 (two tiles of 6), 320/24
+    ("avx512", 7): 4,  # 5 pixels: 192/10, 256/15, 320/20: all have 5 rows
+    ("avx512", 9): 4,  # 7 pixels: 192/14, 256/21, 320/28: all have 7 rows
+    ("avx2", 56): 2,  # 54 pixels: 128/12, 160/12, 192/12: 6, 4 or 3 rows
+    ("avx2", 9): 3,  # 7 pixels: 128/8 (tiles of 4 and 3), 160/12 (of 4 and 3), 192/12
+    ("avx2", 7): 2,  # 5 pixels: 128/10, 160/9 (of 3 and 2), 192/12 (of 3 and 2)
+    ("baseline", 56): 2,  # 54 pixels: 96/12, 112/12, 128/12
+    ("baseline", 7): 2,  # 5 pixels: 96/10, 112/9, 128/12
 }
 
 

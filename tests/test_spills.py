@@ -25,7 +25,8 @@ TILE = re.compile(r"::tile<(float|double), (\d+), (\d+), (\d+), (true|false)>")
 LINE = re.compile(r"^\s*([0-9a-f]+):\s+(\S+)\s*(.*)$")
 JUMP = re.compile(r"^([0-9a-f]+)\b")
 MULTIPLIES = re.compile(r"^v?(fn?madd|mul[ps][sd])")
-STORE = re.compile(r"^%[xyz]mm\d+,.*\(%r[sb]p\)$")  # a vector, on the stack
+VECTOR = re.compile(r"%[xyz]mm\d")
+FRAME = "%rsp,%rbp"  # moved where %rbp is the base of the stack, and no other register
 
 Instruction = tuple[int, str, str]  # address, mnemonic, operands
 
@@ -63,12 +64,14 @@ def is_inside(loop: tuple[int, int], other: tuple[int, int]) -> bool:
 
 
 def spills(code: list[Instruction]) -> list[str]:
-    """The instructions of the reduction that store a vector on the stack."""
+    """The instructions of the reduction that store a vector on the stack or read one from there."""
+    has_frame = any(operands == FRAME for _, _, operands in code)
+    stack = re.compile(r"\(%r[sb]p[,)]" if has_frame else r"\(%rsp[,)]")
     return [
         f"{mnemonic} {operands}"
         for body in reduction_loops(code)
         for _, mnemonic, operands in body
-        if STORE.match(operands)
+        if VECTOR.search(operands) and stack.search(operands)
     ]
 
 
@@ -104,10 +107,10 @@ FULL = {
 }
 
 
-def test_no_tile_stores_a_vector_on_the_stack(tiles: dict[str, list[Instruction]]) -> None:
+def test_no_tile_keeps_a_vector_on_the_stack(tiles: dict[str, list[Instruction]]) -> None:
     stores = {name: spills(code) for name, code in tiles.items()}
     assert {name for name in stores if stores[name]} <= FULL
-    assert all(len(stores[name]) <= 2 for name in FULL)
+    assert all(len(stores[name]) <= 4 for name in FULL)
 
 
 def test_every_tile_has_a_loop_that_multiplies(tiles: dict[str, list[Instruction]]) -> None:
@@ -122,6 +125,7 @@ SPILLING = """
     1002: vmovups (%rdi),%ymm0
     1006: vfmadd231ps (%rsi),%ymm0,%ymm1
     100b: vmovaps %ymm1,0x20(%rsp)
+    100e: vfmadd231ps 0x60(%rsp),%ymm0,%ymm2
     1011: dec    %rcx
     1014: jne    1002 <tile+0x2>
     1016: vmovaps %ymm1,0x40(%rsp)
@@ -130,7 +134,7 @@ SPILLING = """
 
 
 def test_a_spill_is_recognised() -> None:
-    """Inside of the loop, and no store behind it."""
+    """A store and a read inside of the loop, and no store behind it."""
     ((name, code),) = tiles_in(SPILLING)
     assert name == "::tile<float, 32, 1, 8, true>"
-    assert spills(code) == ["vmovaps %ymm1,0x20(%rsp)"]
+    assert spills(code) == ["vmovaps %ymm1,0x20(%rsp)", "vfmadd231ps 0x60(%rsp),%ymm0,%ymm2"]

@@ -32,6 +32,14 @@ def tiles_of(memory: tuple[Tensor, int], size: int, count: int) -> Tensor:
     return memory_numbers[:, :, :count].permute(2, 0, 1).double()
 
 
+def expect_untouched_between(memory: tuple[Tensor, int], size: int, written: int) -> None:
+    """Each number has `written` elements, and NaN from there to the next number."""
+    numbers_of = memory[0][memory[1] :][: size * size * STRIDE].view(size * size, STRIDE)
+    assert numbers_of[:, written:].isnan().all()
+    assert memory[0][: memory[1]].isnan().all()
+    assert memory[0][memory[1] + size * size * STRIDE :].isnan().all()
+
+
 def tiles_in(values: Tensor) -> tuple[Tensor, int]:
     """The numbers of tiles (count, size, size) as the kernels read them."""
     count, size, _ = values.shape
@@ -55,6 +63,8 @@ def test_sources(isa: str, dtype: torch.dtype, count: int) -> None:
     )
     d = torch.stack([row[:, 2 * p : 2 * p + 4] for p in range(count)]).double()
     assert torch.equal(tiles_of(transformed, 4, count), B.T @ d @ B)
+    lanes = lanes_of(isa, dtype)
+    expect_untouched_between(transformed, 4, -(-count // lanes) * lanes)  # whole vectors
 
 
 @isas
@@ -74,6 +84,7 @@ def test_taps(isa: str, dtype: torch.dtype, reversed_taps: bool) -> None:
     taps = g.flip(0) if reversed_taps else g
     expected = G @ taps.T.reshape(count, 3, 3).double() @ G.T
     assert torch.equal(tiles_of(transformed, 4, count), expected)
+    expect_untouched_between(transformed, 4, count)
 
 
 @isas
@@ -88,13 +99,16 @@ def test_outputs(isa: str, dtype: torch.dtype, count: int) -> None:
     for memory, row in ((upper, 0), (lower, 1)):
         pixels = memory[0][memory[1] :][: 2 * count].double()
         assert torch.equal(pixels, expected[:, row].flatten())
+        lanes = lanes_of(isa, dtype)
+        assert memory[0][memory[1] + 2 * (-(-count // lanes) * lanes) :].isnan().all()
 
 
 @isas
 @dtypes
-def test_grads(isa: str, dtype: torch.dtype) -> None:
+@pytest.mark.parametrize("count", [1, 2, 5])
+def test_grads(isa: str, dtype: torch.dtype, count: int) -> None:
     """A y A^T: a number of grad_output is a vector of channels."""
-    lanes, count = lanes_of(isa, dtype), 5
+    lanes = lanes_of(isa, dtype)
     y = numbers(4 * count * lanes, dtype).view(2, 2 * count, lanes)
     transformed = room(16 * STRIDE, dtype)
     _C.tile_transform_grads(
@@ -102,18 +116,40 @@ def test_grads(isa: str, dtype: torch.dtype) -> None:
     )
     tiles = y.view(2, count, 2, lanes).permute(1, 3, 0, 2).reshape(count * lanes, 2, 2).double()
     assert torch.equal(tiles_of(transformed, 4, count * lanes), A @ tiles @ A.T)
+    expect_untouched_between(transformed, 4, count * lanes)
 
 
 @isas
 @dtypes
-def test_restored_taps(isa: str, dtype: torch.dtype) -> None:
+@pytest.mark.parametrize("vectors", [1, 2, 7])
+def test_restored_taps(isa: str, dtype: torch.dtype, vectors: int) -> None:
     """G^T m G."""
-    count = 2 * lanes_of(isa, dtype)
+    count = vectors * lanes_of(isa, dtype)
     m = numbers(16 * count, dtype).view(count, 4, 4)
     taps = room(16 * STRIDE, dtype)
-    _C.tile_restore_taps(isa, tiles_in(m), taps, STRIDE, 2)
+    _C.tile_restore_taps(isa, tiles_in(m), taps, STRIDE, vectors)
     got = taps[0][taps[1] :][: 9 * STRIDE].view(3, 3, STRIDE)[:, :, :count].permute(2, 0, 1)
     assert torch.equal(got.double(), G.T @ m.double() @ G)
+    expect_untouched_between(taps, 3, count)
+
+
+@isas
+@dtypes
+def test_the_kernels_together_are_a_correlation(isa: str, dtype: torch.dtype) -> None:
+    """One tile: its sources and taps transformed, multiplied and restored, without the matrices."""
+    lanes = lanes_of(isa, dtype)
+    d, g = numbers(16, dtype).view(4, 4), numbers(9, dtype, seed=1).view(3, 3)
+    halves = torch.zeros(4, 2, 40, dtype=dtype)
+    halves[:, 0, :2], halves[:, 1, :2] = d[:, ::2], d[:, 1::2]
+    sources, taps = room(16 * STRIDE, dtype), room(16 * STRIDE, dtype)
+    _C.tile_transform_sources(isa, source(halves.flatten()), 80, 40, sources, STRIDE, 1)
+    vectors = g.flatten()[:, None].expand(9, lanes).flatten()
+    _C.tile_transform_taps(isa, source(vectors), (3 * lanes, lanes), taps, STRIDE, 1)
+    m = (tiles_of(sources, 4, 1) * tiles_of(taps, 4, 1)).to(dtype)
+    upper, lower = room(80, dtype), room(80, dtype)
+    _C.tile_restore_outputs(isa, tiles_in(m), STRIDE, 0.0, upper, lower, 1)
+    pixels = torch.stack([memory[0][memory[1] :][:2] for memory in (upper, lower)])
+    assert torch.equal(pixels, F.conv2d(d[None, None], g[None, None])[0, 0])
 
 
 def test_the_matrices_are_those_of_a_correlation() -> None:

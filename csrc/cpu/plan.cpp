@@ -9,14 +9,14 @@ namespace {
 
 // Null if the lanes can be pixels.
 const char* why_not_pixelwise(const Target& target, const Gather& g) {
-  constexpr int64_t kPanelSixteenths = 12;  // of the scratch, for one panel
+  constexpr int64_t kSliceSixteenths = 12;  // of the scratch, for one slice
   if (g.taps() != 1) return "pixels meet several taps";
   if (g.source.c == 1 || g.destination.c == 1)
     return "channels_last: channels are adjacent, and lanes without a transposition";
   if (g.M < target.tiles.max_rows(PixelwiseBlocking::kVecs))
     return "too few channels of the destination to fill the rows of a tile of pixels";
-  if (PixelwiseBlocking::panel_bytes(target.tiles, g) > target.cache.sixteenths(kPanelSixteenths))
-    return "a panel of pixels would be larger than the cache";
+  if (PixelwiseBlocking::slice_bytes(target.tiles, g) > target.cache.sixteenths(kSliceSixteenths))
+    return "a slice of pixels would be larger than the cache";
   if (Chains::levels_of(Chains::of(g.C, 1, 1).count()) > 1)
     return "the sum needs several levels of chains";
   return nullptr;

@@ -39,14 +39,14 @@ Details details(const DirectBlocking& b, const TileShape& tiles) {
 
 Details details(const PixelwiseBlocking& b, const TileShape& tiles) {
   return {{"tile, rows x vectors", times(b.row_blocks.size, b.kVecs)},
-          {"pixels of an item", times(b.panels.size * b.kVecs * tiles.lanes)},
+          {"pixels of an item", times(b.slices.size * b.kVecs * tiles.lanes)},
           {"channels of an item", times(b.parts.size * b.row_blocks.size)},
           {"chain, channels", times(b.channels.size)},
           {"source", b.in_place ? "the tensor" : "strips"}};
 }
 
 Details details(const WinogradBlocking& b, const TileShape&) {
-  return {{"tile, rows x vectors", times(b.rows, b.panels.size)},
+  return {{"tile, rows x vectors", times(b.rows, b.slices.size)},
           {"output tiles of an item", times(b.tiles_of_span())},
           {"channels of an item", times(b.parts.size * b.blocks.size)},
           {"channels of the source at a time", times(b.channels.size)},

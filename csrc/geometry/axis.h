@@ -72,6 +72,14 @@ struct Walk {
     return count;
   }
 
+  // The destination pixels that meet every tap.
+  constexpr Range interior() const {
+    if (T == 0) return {0, 0};
+    const int64_t nearest = tap_step > 0 ? 0 : T - 1, farthest = T - 1 - nearest;
+    return Range::within(ceil_div(-source(0, nearest), step),
+                         ceil_div(S - source(0, farthest), step), D);
+  }
+
   // The most sources that `pixels` neighbouring destination pixels read, and the pixels between them.
   constexpr int64_t most_sources_of(int64_t pixels) const {
     if (T == 0 || pixels == 0) return 0;

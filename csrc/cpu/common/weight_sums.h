@@ -16,8 +16,8 @@ namespace convgrad::cpu {
 struct WeightSums {
   int64_t groups, C_out, C_in;  // channels of a group
   int64_t lanes;                // of a vector
-  int64_t panels;               // vectors of output channels in a group
-  Blocks outs;                  // of panels, that a tile takes at once
+  int64_t vectors;              // vectors of output channels in a group
+  Blocks outs;                  // of vectors, that a tile takes at once
   Blocks parts;                 // of outs: the output channels of an item
   Blocks ins;                   // the input channels of an item
   int64_t numbers;              // of each pair of channels
@@ -37,7 +37,7 @@ struct WeightSums {
     return {i / ins.count / parts.count, parts.at(i / ins.count % parts.count, outs.count),
             ins.at(i % ins.count, C_in)};
   }
-  Range panels_of(int64_t block) const { return outs.at(block, panels); }
+  Range vectors_of(int64_t block) const { return outs.at(block, vectors); }
 };
 
 // The tensors of grad_weight.
@@ -59,11 +59,11 @@ template <typename Stored, typename Sum>
 void store_block(const Tiles<Stored, Sum>& tiles, const WeightSums& layout,
                  const WeightSums::Item& item, int64_t block, const ConvShape& shape,
                  const Sum* sums, const Images<Stored>& grad_weight) {
-  const Range panels = layout.panels_of(block);
+  const Range vectors = layout.vectors_of(block);
   const int64_t taps = shape.taps();
   const bool gapless = grad_weight.c == taps && grad_weight.h == shape.w.K && grad_weight.w == 1;
-  for (int64_t v : Range{0, panels.size()}) {
-    const int64_t c_out = (panels.lo + v) * layout.lanes;
+  for (int64_t v : Range{0, vectors.size()}) {
+    const int64_t c_out = (vectors.lo + v) * layout.lanes;
     UnpackArgs<Stored, Sum> args{};
     args.vectors = sums + v * layout.lanes;
     args.tensor = grad_weight.at(item.group * layout.C_out + c_out, item.channels.lo);

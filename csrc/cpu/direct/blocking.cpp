@@ -37,9 +37,14 @@ class Cutting {
     b.levels = Chains::levels_of(b.chains.count());
     b.lanes = target.tiles.lanes;
     b.panels = Blocks::covering(g.M, b.lanes).count;
-    b.vecs = Blocks::covering(b.panels, target.tile_vecs(std::max(g.h.D, g.w.D)));
+    b.vecs = Blocks::covering(b.panels, target.tile_vecs(longest_line()));
     b.parts =
         Blocks::covering(b.vecs.count, std::max<int64_t>(1, lanes_of_part(g) / b.tile_lanes()));
+  }
+
+  // Lines of a tile's rows end where the set of taps changes: the longest ones are those of the interior.
+  int64_t longest_line() const {
+    return std::max({int64_t{1}, g.h.interior().size(), g.w.interior().size()});
   }
 
   // The largest band whose sums and whose strip are small enough. If there is none, the tiles read the tensor:

@@ -73,13 +73,13 @@ class StretchLoops {
 
   void pack_grad_output(int64_t block) const {
     const Images<const Stored>& grad_output = operands.grad_output;
-    const Range panels = blocking.sums.panels_of(block);
+    const Range vectors = blocking.sums.vectors_of(block);
     const bool whole = grad_output.h == grad_output.w * band.xs.size();  // rows without a gap
     const int64_t rows = whole ? 1 : band.ys.size(), pixels = band.pixels() / rows;
-    for (int64_t v : Range{0, panels.size()})
+    for (int64_t v : Range{0, vectors.size()})
       for (int64_t n : Range{0, images.size()})
         for (int64_t row : Range{0, rows}) {
-          const int64_t c_out = (panels.lo + v) * tiles.lanes;
+          const int64_t c_out = (vectors.lo + v) * tiles.lanes;
           const int64_t pixel = v * blocking.stretches.pixels() + n * band.pixels() + row * pixels;
           PackArgs<Stored, Sum> args{};
           args.tensor = grad_output.at(images.lo + n, item.group * blocking.sums.C_out + c_out) +
@@ -110,7 +110,7 @@ class StretchLoops {
     args.a = source, args.row_stride = layout.source.c;
     args.b_step = tiles.lanes, args.panel_stride = blocking.stretches.pixels() * tiles.lanes;
     args.acc = sums, args.acc_stride = shape.taps() * blocking.sums.vector_size();
-    const int64_t vecs = blocking.sums.panels_of(block).size();
+    const int64_t vecs = blocking.sums.vectors_of(block).size();
     const auto tile = tiles.tile_for(args.row_stride, vecs, channels.size());
     for (int64_t k_h : Range{0, shape.h.K}) {
       const std::vector<Run>& of_row = runs.along(layout.ys[k_h]);

@@ -79,20 +79,20 @@ class Cutting {
     b.chunks_apart = product(b.chunks.count, weight_bytes()) <= sums_bytes();
   }
 
-  int64_t panels() const {
+  int64_t vectors() const {
     return Blocks::covering(shape.C_out_per_group(), target.tiles.lanes).count;
   }
   int64_t weight_bytes() const {
-    return product(shape.groups, panels(), target.tiles.lanes, shape.C_in_per_group(), shape.taps(),
-                   target.tiles.sum_bytes);
+    return product(shape.groups, vectors(), target.tiles.lanes, shape.C_in_per_group(),
+                   shape.taps(), target.tiles.sum_bytes);
   }
 
   void cut_channels() {
     WeightSums& sums = b.sums;
     sums.groups = shape.groups, sums.numbers = shape.taps();
     sums.C_out = shape.C_out_per_group(), sums.C_in = shape.C_in_per_group();
-    sums.lanes = target.tiles.lanes, sums.panels = panels();
-    sums.outs = Blocks::covering(sums.panels, target.tile_vecs(sums.C_in));
+    sums.lanes = target.tiles.lanes, sums.vectors = vectors();
+    sums.outs = Blocks::covering(sums.vectors, target.tile_vecs(sums.C_in));
     b.tile_rows = rows_of_tile(std::max(kNarrow, sums.outs.size));
     const int64_t wanted =
         b.chunks_apart ? Blocks::covering(kReductionItems, b.chunks.count).count : kReductionItems;

@@ -10,7 +10,7 @@
 namespace convgrad::cpu {
 namespace {
 
-// Whether tiles should read whole panels in the image: its vectors start at cache lines, and its channels do
+// Whether tiles should read whole slices in the image: its vectors start at cache lines, and its channels do
 // not crowd into few sets of the cache.
 bool reads_well(const TileShape& tiles, const Gather& g) {
   constexpr int64_t kLine = 64, kModulus = 1 << 16, kLines = 4;
@@ -20,7 +20,7 @@ bool reads_well(const TileShape& tiles, const Gather& g) {
 
 }  // namespace
 
-int64_t PixelwiseBlocking::panel_bytes(const TileShape& tiles, const Gather& g) {
+int64_t PixelwiseBlocking::slice_bytes(const TileShape& tiles, const Gather& g) {
   return product(g.C + tiles.max_rows(kVecs), kVecs, tiles.lanes, tiles.sum_bytes);
 }
 
@@ -29,15 +29,15 @@ PixelwiseBlocking PixelwiseBlocking::of(const Target& target, const Gather& g) {
   const PixelRows pixels(g);
   PixelwiseBlocking b{};
   b.width = kVecs * tiles.lanes;
-  // One channel more: at a multiple of a page, all panels would be in one set of the cache.
-  b.panel_size = (g.C + 1) * b.width;
-  const int64_t panels = Blocks::covering(pixels.count(), b.width).count;
-  const int64_t fitting = target.cache.sixteenths(5) / panel_bytes(tiles, g);
-  b.panels = Blocks::covering(panels, std::max<int64_t>(1, fitting));
+  // One channel more: at a multiple of a page, all slices would be in one set of the cache.
+  b.slice_size = (g.C + 1) * b.width;
+  const int64_t slices = Blocks::covering(pixels.count(), b.width).count;
+  const int64_t fitting = target.cache.sixteenths(5) / slice_bytes(tiles, g);
+  b.slices = Blocks::covering(slices, std::max<int64_t>(1, fitting));
   b.channels = Chains::of(g.C, 1, 1).channels;
   b.row_blocks = Blocks::covering(g.M, tiles.max_rows(kVecs));
   b.row_width = Blocks::covering(b.row_blocks.size, tiles.lanes).count * tiles.lanes;
-  const int64_t blocks = b.row_blocks.count * g.groups * b.panels.count;
+  const int64_t blocks = b.row_blocks.count * g.groups * b.slices.count;
   b.parts = Blocks::covering(b.row_blocks.count, Blocks::covering(blocks, kReductionItems).count);
   b.in_place = pixels.source_step() == 1 && reads_well(tiles, g);
   return b;

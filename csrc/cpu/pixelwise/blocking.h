@@ -9,32 +9,32 @@
 
 namespace convgrad::cpu {
 
-// One tap makes the pass a product of matrices. The lanes are pixels: a panel has as many as a tile is wide, in
+// One tap makes the pass a product of matrices. The lanes are pixels: a slice has as many as a tile is wide, in
 // all channels of the source. The rows are the destination's channels.
 struct PixelwiseBlocking {
   static constexpr int64_t kVecs = 2;  // of pixels in a tile
 
-  int64_t width;       // of a panel, in pixels
-  int64_t panel_size;  // in elements
-  Blocks panels;      // of all pixels, that an item reads, and copies where it cannot read in place
+  int64_t width;       // of a slice, in pixels
+  int64_t slice_size;  // in elements
+  Blocks slices;      // of all pixels, that an item reads, and copies where it cannot read in place
   Blocks channels;    // of the source: the chains of a sum
   Blocks row_blocks;  // of the destination's channels: the rows of a tile
   int64_t row_width;  // of the packed weights of a block of rows and one channel, in elements
   Blocks parts;       // of row_blocks, that an item computes
-  bool in_place;      // whether whole panels are read in the tensor
+  bool in_place;      // whether whole slices are read in the tensor
 
   static PixelwiseBlocking of(const Target& target, const Gather& g);
 
-  // Of one panel, in bytes.
-  static int64_t panel_bytes(const TileShape& tiles, const Gather& g);
+  // Of one slice, in bytes.
+  static int64_t slice_bytes(const TileShape& tiles, const Gather& g);
 
-  int64_t items(const Gather& g) const { return g.groups * panels.count * parts.count; }
+  int64_t items(const Gather& g) const { return g.groups * slices.count * parts.count; }
   // In elements.
   int64_t block_size(const Gather& g) const { return g.C * row_width; }
   int64_t packed_size(const Gather& g) const {
     return product(g.groups, row_blocks.count, block_size(g));
   }
-  int64_t strip_size() const { return panels.size * panel_size; }
+  int64_t strip_size() const { return slices.size * slice_size; }
   int64_t scratch_size() const { return strip_size() + row_blocks.size * width; }
 };
 

@@ -39,7 +39,7 @@ at::Tensor pack_weight(const Tiles<Stored, Sum>& tiles, const Gather& g,
 
 // The source's pixels for one tile.
 template <typename Sum>
-struct Panel {
+struct Slice {
   const Sum* from;
   int64_t channel_stride;
 };
@@ -58,18 +58,18 @@ class PixelwiseLoops {
         strips(tiles, g, blocking, pixels, operands.source),
         packed(packed) {}
 
-  // Part by part, so that threads share out the channels evenly where there are few panels.
+  // Part by part, so that threads share out the channels evenly where there are few slices.
   void run(Range items, Sum* scratch) const {
-    const int64_t count = g.groups * blocking.panels.count;
+    const int64_t count = g.groups * blocking.slices.count;
     for (int64_t i : items)
-      run_panels(i % count, blocking.parts.at(i / count, blocking.row_blocks.count),
+      run_slices(i % count, blocking.parts.at(i / count, blocking.row_blocks.count),
                  i + 1 < items.hi, scratch);
   }
 
  private:
-  // While these panels are computed, the sources of the next item are fetched.
-  void run_panels(int64_t index, Range blocks, bool more, Sum* strip) const {
-    const int64_t count = blocking.panels.count, group = index / count;
+  // While these slices are computed, the sources of the next item are fetched.
+  void run_slices(int64_t index, Range blocks, bool more, Sum* strip) const {
+    const int64_t count = blocking.slices.count, group = index / count;
     const Segments segments = strips.segments_of(index % count);
     strips.fill(strips.copies_of(segments), group * g.C, strip);
     std::vector<typename PixelStrip<Stored, Sum>::Copy> next;
@@ -77,8 +77,8 @@ class PixelwiseLoops {
       next = strips.copies_of(strips.segments_of((index + 1) % count));
     const Blocks shares{blocks.size(), Blocks::covering(g.C, blocks.size()).count};
     for (int64_t block : blocks) {
-      for (size_t panel = 0; panel < segments.size(); ++panel)
-        run_tile(group, block, segments[panel], strip + panel * blocking.panel_size,
+      for (size_t slice = 0; slice < segments.size(); ++slice)
+        run_tile(group, block, segments[slice], strip + slice * blocking.slice_size,
                  strip + blocking.strip_size());
       strips.fetch(next, group * g.C, shares.at(block - blocks.lo, g.C));
     }
@@ -91,21 +91,21 @@ class PixelwiseLoops {
     const int64_t channel = group * g.M + rows.lo;
     const Seen seen = pixels.seen_of(segments.front());
     const bool whole =
-        seen.count == blocking.width;  // the panel is one row of pixels inside the image
+        seen.count == blocking.width;  // the slice is one row of pixels inside the image
     const Stored* const image = operands.source + seen.source + group * g.C * g.source.c;
-    const Panel<Sum> panel = whole && blocking.in_place
-                                 ? Panel<Sum>{as_sums<Sum>(image), g.source.c}
-                                 : Panel<Sum>{strip, blocking.width};
+    const Slice<Sum> slice = whole && blocking.in_place
+                                 ? Slice<Sum>{as_sums<Sum>(image), g.source.c}
+                                 : Slice<Sum>{strip, blocking.width};
     const bool straight =
         tiles.in_place && whole && pixels.destination_step() == 1 && !operands.bias;
     Stored* const to =
         operands.destination_at(g, 0, channel) + pixels.destination(segments.front());
     const int64_t pixel_count = segments.back().at + segments.back().xs.size();
-    TileArgs<Sum> args = arguments(group * blocking.row_blocks.count + block, panel);
+    TileArgs<Sum> args = arguments(group * blocking.row_blocks.count + block, slice);
     args.acc = straight ? as_sums<Sum>(to) : sums;
     args.acc_stride = straight ? g.destination.c : blocking.width;
     if (straight) fetch_results(to, rows.size());
-    add_tile(args, rows.size(), pixel_count, panel);
+    add_tile(args, rows.size(), pixel_count, slice);
     if (!straight) store_tile(channel, rows.size(), segments, sums);
   }
 
@@ -117,26 +117,26 @@ class PixelwiseLoops {
   }
 
   // For the sum over all channels; `block` counts through all groups.
-  TileArgs<Sum> arguments(int64_t block, const Panel<Sum>& panel) const {
+  TileArgs<Sum> arguments(int64_t block, const Slice<Sum>& slice) const {
     static constexpr Run kWhole{0, 0};
     TileArgs<Sum> args{};
     args.a = packed + block * blocking.block_size(g);
-    args.b = panel.from;
+    args.b = slice.from;
     args.runs = &kWhole, args.run_count = 1;
     args.row_stride = 1, args.a_step = blocking.row_width;
-    args.b_step = panel.channel_stride, args.panel_stride = tiles.lanes;
+    args.b_step = slice.channel_stride, args.panel_stride = tiles.lanes;
     return args;
   }
 
   // Chain by chain.
   void add_tile(const TileArgs<Sum>& whole, int64_t rows, int64_t pixel_count,
-                const Panel<Sum>& panel) const {
+                const Slice<Sum>& slice) const {
     const int64_t vecs = Blocks::covering(pixel_count, tiles.lanes).count;
     TileArgs<Sum> args = whole;
     for (int64_t i : Range{0, std::max<int64_t>(1, blocking.channels.count)}) {
       const Range some = blocking.channels.at(i, g.C);
       args.a = whole.a + some.lo * blocking.row_width;
-      args.b = whole.b + some.lo * panel.channel_stride;
+      args.b = whole.b + some.lo * slice.channel_stride;
       args.length = some.size(), args.fresh = some.lo == 0;
       tiles.tile_for(args.row_stride, vecs, rows)(args);
     }
@@ -177,7 +177,7 @@ void gather_pixelwise(const Tiles<Stored, Sum>& tiles, const Gather& g,
   const at::Tensor packed = pack_weight(tiles, g, blocking, operands.weight);
   const PixelwiseLoops<Stored, Sum> loops(tiles, g, operands, blocking, pixels,
                                           packed.const_data_ptr<Sum>());
-  const int64_t work = product(blocking.panels.size, blocking.width, g.C, blocking.parts.size,
+  const int64_t work = product(blocking.slices.size, blocking.width, g.C, blocking.parts.size,
                                blocking.row_blocks.size);
   at::parallel_for(0, blocking.items(g), grain_of(work), [&](int64_t begin, int64_t end) {
     const at::Tensor scratch = room_for<Sum>(blocking.scratch_size());

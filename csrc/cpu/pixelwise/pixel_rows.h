@@ -8,11 +8,11 @@
 
 namespace convgrad::cpu {
 
-// Pixels of one destination row that follow each other in a panel.
+// Pixels of one destination row that follow each other in a slice.
 struct Segment {
   int64_t n, y;  // image and row
   Range xs;
-  int64_t at;  // pixels of the panel before them
+  int64_t at;  // pixels of the slice before them
 };
 
 // The pixels of a segment that have a source. The others meet padding.

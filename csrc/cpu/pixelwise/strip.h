@@ -1,4 +1,4 @@
-// The strip of a pixelwise pass: the panels of an item, copied where tiles cannot read the tensor.
+// The strip of a pixelwise pass: the slices of an item, copied where tiles cannot read the tensor.
 #pragma once
 
 #include <algorithm>
@@ -10,47 +10,47 @@
 
 namespace convgrad::cpu {
 
-using Segments = std::vector<std::vector<Segment>>;  // of each panel
+using Segments = std::vector<std::vector<Segment>>;  // of each slice
 
 template <typename Stored, typename Sum>
 class PixelStrip {
  public:
-  // Part of channel 0 of a strip: whole panels that follow each other in the image, some pixels of one panel,
+  // Part of channel 0 of a strip: whole slices that follow each other in the image, some pixels of one slice,
   // or zeros.
   struct Copy {
-    enum Kind { kPanels, kPixels, kZeros } kind;
+    enum Kind { kSlices, kPixels, kZeros } kind;
     int64_t from;   // the first source, in elements
     int64_t to;     // in the strip, in elements
-    int64_t count;  // of panels or of pixels
+    int64_t count;  // of slices or of pixels
   };
 
   PixelStrip(const Tiles<Stored, Sum>& tiles, const Gather& g, const PixelwiseBlocking& blocking,
              const PixelRows& pixels, const Stored* source)
       : tiles(tiles), g(g), blocking(blocking), pixels(pixels), source(source) {}
 
-  Segments segments_of(int64_t panel_block) const {
+  Segments segments_of(int64_t slice_block) const {
     const int64_t width = blocking.width;
     Segments segments;
-    for (int64_t panel :
-         blocking.panels.at(panel_block, Blocks::covering(pixels.count(), width).count))
+    for (int64_t slice :
+         blocking.slices.at(slice_block, Blocks::covering(pixels.count(), width).count))
       segments.push_back(
-          pixels.segments(Range::within(panel * width, (panel + 1) * width, pixels.count())));
+          pixels.segments(Range::within(slice * width, (slice + 1) * width, pixels.count())));
     return segments;
   }
 
   std::vector<Copy> copies_of(const Segments& segments) const {
     std::vector<Copy> copies;
     int64_t to = 0;
-    for (const std::vector<Segment>& panel : segments) {
-      for (const Segment& s : panel) add_copies(s, to, copies);
-      const int64_t end = panel.back().at + panel.back().xs.size();
+    for (const std::vector<Segment>& slice : segments) {
+      for (const Segment& s : slice) add_copies(s, to, copies);
+      const int64_t end = slice.back().at + slice.back().xs.size();
       if (end < blocking.width) copies.push_back({Copy::kZeros, 0, to + end, blocking.width - end});
-      to += blocking.panel_size;
+      to += blocking.slice_size;
     }
     return copies;
   }
 
-  // The strip is [panel][channel][pixel]. It is filled channel by channel, in the order of the tensor.
+  // The strip is [slice][channel][pixel]. It is filled channel by channel, in the order of the tensor.
   void fill(const std::vector<Copy>& copies, int64_t channel, Sum* strip) const {
     for (int64_t c : Range{0, g.C})
       for (const Copy& copy : copies) {
@@ -62,7 +62,7 @@ class PixelStrip {
           tiles.load_row(
               {.from = from, .step = pixels.source_step(), .to = to, .count = copy.count});
         else if (!blocking.in_place)
-          copy_panels(from, copy.count, to);
+          copy_slices(from, copy.count, to);
       }
   }
 
@@ -75,23 +75,23 @@ class PixelStrip {
     for (int64_t c : channels)
       for (const Copy& copy : copies) {
         if (copy.kind == Copy::kZeros) continue;
-        const int64_t count = copy.kind == Copy::kPanels ? copy.count * blocking.width : copy.count;
+        const int64_t count = copy.kind == Copy::kSlices ? copy.count * blocking.width : copy.count;
         const Stored* from = source + copy.from + (channel + c) * g.source.c;
         for (int64_t at = 0; at < count * step; at += next) __builtin_prefetch(from + at, 0, 2);
       }
   }
 
  private:
-  void add_copies(const Segment& s, int64_t panel, std::vector<Copy>& copies) const {
+  void add_copies(const Segment& s, int64_t slice, std::vector<Copy>& copies) const {
     const Seen seen = pixels.seen_of(s);
-    const int64_t to = panel + s.at, after = seen.before + seen.count;
+    const int64_t to = slice + s.at, after = seen.before + seen.count;
     if (seen.count == blocking.width && pixels.source_step() == 1) {
-      const bool follows = !copies.empty() && copies.back().kind == Copy::kPanels &&
+      const bool follows = !copies.empty() && copies.back().kind == Copy::kSlices &&
                            copies.back().from + copies.back().count * blocking.width == seen.source;
       if (follows)
         ++copies.back().count;
       else
-        copies.push_back({Copy::kPanels, seen.source, to, 1});
+        copies.push_back({Copy::kSlices, seen.source, to, 1});
       return;
     }
     if (seen.before > 0) copies.push_back({Copy::kZeros, 0, to, seen.before});
@@ -100,13 +100,13 @@ class PixelStrip {
     if (after < s.xs.size()) copies.push_back({Copy::kZeros, 0, to + after, s.xs.size() - after});
   }
 
-  void copy_panels(const Stored* from, int64_t count, Sum* to) const {
+  void copy_slices(const Stored* from, int64_t count, Sum* to) const {
     for (int64_t v : Range{0, blocking.kVecs})
       tiles.pack({.tensor = from + v * tiles.lanes,
                   .step = blocking.width,
                   .lane_stride = 1,
                   .vectors = to + v * tiles.lanes,
-                  .vector_stride = blocking.panel_size,
+                  .vector_stride = blocking.slice_size,
                   .count = count,
                   .lanes = tiles.lanes});
   }

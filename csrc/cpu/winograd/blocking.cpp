@@ -17,12 +17,12 @@ class Cutting {
     const OutputTileGrid grid(g.h, g.w, g.N);
     b.lanes = target.tiles.lanes, b.tiles = grid.count();
     b.rows = rows_of_tile();
-    b.panels = Blocks::covering(Blocks::covering(b.tiles, b.lanes).count, kVecs);
-    b.width = b.panels.size * b.lanes;
-    b.alone = b.panels.count <= 2 && weight_bytes() > large_weight_bytes();
+    b.slices = Blocks::covering(Blocks::covering(b.tiles, b.lanes).count, kVecs);
+    b.width = b.slices.size * b.lanes;
+    b.alone = b.slices.count <= 2 && weight_bytes() > large_weight_bytes();
     cut_channels();
-    if (!b.alone) b.spans.size = panels_of_item();
-    b.spans = Blocks::covering(b.panels.count, b.spans.size);
+    if (!b.alone) b.spans.size = slices_of_item();
+    b.spans = Blocks::covering(b.slices.count, b.spans.size);
     b.blocks = {Blocks::covering(g.M, b.lanes).count, b.lanes};
     b.parts = Blocks::covering(b.blocks.count, blocks_of_item());
     b.buffer = RowBuffer::of(grid, b.tiles_of_span(), b.lanes);
@@ -52,17 +52,17 @@ class Cutting {
   }
 
   void cut_channels() {
-    b.spans.size = b.alone ? b.panels.count : 1;
+    b.spans.size = b.alone ? b.slices.count : 1;
     const bool all = bytes_of_sources(g.C) <= sources_bytes();
     const int64_t some = std::max<int64_t>(1, block_bytes() / bytes_of_sources(1));
     b.channels = Blocks::covering(g.C, all ? g.C : some);
   }
 
-  // One panel where sums are kept for several blocks of channels, so that more blocks share its sources.
-  int64_t panels_of_item() const {
+  // One slice where sums are kept for several blocks of channels, so that more blocks share its sources.
+  int64_t slices_of_item() const {
     if (b.sums_wait()) return 1;
     const int64_t fitting = sources_bytes() / bytes_of_sources(b.channels.size);
-    const int64_t wanted = g.groups * b.panels.count / kGatherItems;
+    const int64_t wanted = g.groups * b.slices.count / kGatherItems;
     return std::max<int64_t>(1, std::min(fitting, wanted));
   }
 

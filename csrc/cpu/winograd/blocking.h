@@ -16,11 +16,11 @@ struct WinogradBlocking {
   int64_t lanes;  // of a vector
   int64_t tiles;  // output tiles of all images
   int64_t rows;   // of a register tile
-  Blocks panels;  // of vectors of output tiles: the width of a register tile
-  int64_t width;  // of a panel, in output tiles
+  Blocks slices;  // of vectors of output tiles: the width of a register tile
+  int64_t width;  // of a slice, in output tiles
   bool alone;     // whether one item has all the output tiles and transforms the weight for itself
   Blocks channels;   // of the source
-  Blocks spans;      // of panels, that an item computes
+  Blocks spans;      // of slices, that an item computes
   Blocks blocks;     // of the destination's channels: the lanes of the weight
   Blocks parts;      // of blocks, that an item computes
   RowBuffer buffer;  // of the sources
@@ -30,7 +30,7 @@ struct WinogradBlocking {
   // In elements.
   int64_t tiles_of_span() const { return spans.size * width; }
   int64_t sums_size() const { return kNumbers * blocks.size * width; }
-  // Whether the sums of several blocks and panels are kept until the next block of channels is added.
+  // Whether the sums of several blocks and slices are kept until the next block of channels is added.
   bool sums_wait() const { return channels.count > 1; }
   int64_t packed_size(const Gather& g) const {
     return alone ? 0 : product(g.groups, blocks.count, kNumbers, g.C, lanes);
@@ -42,8 +42,8 @@ struct WinogradBlocking {
   int64_t sums_stride() const { return lanes * width; }
   int64_t pixels_stride() const { return 2 * width; }  // from row to row of pixels
 
-  Range tiles_of(Range some_panels) const {
-    return Range::within(some_panels.lo * width, some_panels.hi * width, tiles);
+  Range tiles_of(Range some_slices) const {
+    return Range::within(some_slices.lo * width, some_slices.hi * width, tiles);
   }
 };
 

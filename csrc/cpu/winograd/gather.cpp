@@ -17,7 +17,7 @@ constexpr int64_t kChain = 32;
 
 struct Item {
   int64_t group;
-  Range panels, blocks;
+  Range slices, blocks;
 };
 
 // Sixteen products of matrices, one for each number of a transformed tile: the lanes are output tiles, the
@@ -42,33 +42,33 @@ class WinogradLoops {
 
   void run(const Item& item, const Scratch& scratch) const {
     const TransformedSources<Stored, Sum> sources(tiles, grid, source, blocking.buffer);
-    const auto rows = sources.rows_of(grid.rows(blocking.tiles_of(item.panels)));
+    const auto rows = sources.rows_of(grid.rows(blocking.tiles_of(item.slices)));
     for (int64_t i : Range{0, blocking.channels.count}) {
       const Range channels = blocking.channels.at(i, g.C);
       for (int64_t c : channels)
         sources.make(rows, item.group * g.C + c,
                      scratch.sources + (c - channels.lo) * blocking.tiles_of_span(),
                      blocking.source_stride(), scratch.rows);
-      for (int64_t block : item.blocks) add_panels(item, block, channels, scratch);
+      for (int64_t block : item.blocks) add_slices(item, block, channels, scratch);
     }
   }
 
  private:
-  Sum* sums_of(const Item& item, int64_t block, int64_t panel, const Scratch& scratch) const {
+  Sum* sums_of(const Item& item, int64_t block, int64_t slice, const Scratch& scratch) const {
     if (!blocking.sums_wait()) return scratch.sums;
-    const int64_t before = (block - item.blocks.lo) * item.panels.size() + panel - item.panels.lo;
+    const int64_t before = (block - item.blocks.lo) * item.slices.size() + slice - item.slices.lo;
     return scratch.sums + before * blocking.sums_size();
   }
 
-  // A block of the destination's channels, in all panels.
-  void add_panels(const Item& item, int64_t block, Range channels, const Scratch& scratch) const {
+  // A block of the destination's channels, in all slices.
+  void add_slices(const Item& item, int64_t block, Range channels, const Scratch& scratch) const {
     const Sum* of_block = weight_of(item.group, block, channels, scratch);
-    for (int64_t panel : item.panels) {
-      const Range some_tiles = blocking.tiles_of({panel, panel + 1});
-      const Sum* sources = scratch.sources + (panel - item.panels.lo) * blocking.width;
-      Sum* sums = sums_of(item, block, panel, scratch);
-      add_panel(channels, channels_of(block).size(), some_tiles.size(), of_block, sources, sums);
-      if (channels.hi == g.C) store_panel(item.group, block, some_tiles, sums, scratch.pixels);
+    for (int64_t slice : item.slices) {
+      const Range some_tiles = blocking.tiles_of({slice, slice + 1});
+      const Sum* sources = scratch.sources + (slice - item.slices.lo) * blocking.width;
+      Sum* sums = sums_of(item, block, slice, scratch);
+      add_slice(channels, channels_of(block).size(), some_tiles.size(), of_block, sources, sums);
+      if (channels.hi == g.C) store_slice(item.group, block, some_tiles, sums, scratch.pixels);
     }
   }
 
@@ -82,7 +82,7 @@ class WinogradLoops {
   Range channels_of(int64_t block) const { return blocking.blocks.at(block, g.M); }
 
   // The weight's lanes are rows of the register tiles.
-  void add_panel(Range channels, int64_t rows, int64_t tile_count, const Sum* weights,
+  void add_slice(Range channels, int64_t rows, int64_t tile_count, const Sum* weights,
                  const Sum* sources, Sum* sums) const {
     static constexpr Run kWhole{0, 0};
     TileArgs<Sum> args{};
@@ -109,7 +109,7 @@ class WinogradLoops {
     }
   }
 
-  void store_panel(int64_t group, int64_t block, Range some_tiles, const Sum* sums,
+  void store_slice(int64_t group, int64_t block, Range some_tiles, const Sum* sums,
                    Sum* pixels) const {
     const Range rows = channels_of(block);
     const Range channels{group * g.M + rows.lo, group * g.M + rows.hi};
@@ -157,7 +157,7 @@ class WinogradLoops {
 
 Item item_at(const WinogradBlocking& blocking, int64_t i) {
   const int64_t spans = blocking.spans.count, parts = blocking.parts.count;
-  return {i / spans / parts, blocking.spans.at(i % spans, blocking.panels.count),
+  return {i / spans / parts, blocking.spans.at(i % spans, blocking.slices.count),
           blocking.parts.at(i / spans % parts, blocking.blocks.count)};
 }
 

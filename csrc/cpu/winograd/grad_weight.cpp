@@ -40,7 +40,7 @@ class WinogradWeightLoops {
         sources.make(source_rows, channel + c, scratch.sources + (c - item.channels.lo) * span,
                      blocking.source_stride(), scratch.rows);
       for (int64_t block : item.blocks)
-        for (int64_t panel : layout.panels_of(block)) make_grads(item, panel, rows, scratch);
+        for (int64_t vector : layout.vectors_of(block)) make_grads(item, vector, rows, scratch);
       for (int64_t block : item.blocks)
         add_block(item, block, some_tiles.size(), scratch, sums, i == some_spans.lo);
     }
@@ -60,10 +60,10 @@ class WinogradWeightLoops {
 
  private:
   // The transformed tiles of a vector of output channels.
-  void make_grads(const Item& item, int64_t panel, const std::vector<TileRow>& rows,
+  void make_grads(const Item& item, int64_t vector, const std::vector<TileRow>& rows,
                   const Scratch& scratch) const {
-    const int64_t c_out = panel * tiles.lanes, stride = blocking.grad_stride();
-    const int64_t from_first = panel - item.blocks.lo * layout.outs.size;
+    const int64_t c_out = vector * tiles.lanes, stride = blocking.grad_stride();
+    const int64_t from_first = vector - item.blocks.lo * layout.outs.size;
     Sum* const grads = scratch.grads + from_first * blocking.span * tiles.lanes;
     for (const TileRow& row : rows) {
       GradArgs<Sum> args{{}, grads + row.at * tiles.lanes, stride, row.count};
@@ -102,7 +102,7 @@ class WinogradWeightLoops {
     args.row_stride = span, args.a_step = 1;
     args.b_step = tiles.lanes, args.panel_stride = span * tiles.lanes;
     args.acc_stride = kNumbers * layout.vector_size();
-    const int64_t vecs = layout.panels_of(block).size(), channels = item.channels.size();
+    const int64_t vecs = layout.vectors_of(block).size(), channels = item.channels.size();
     for (int64_t c = 0; c < channels; c += blocking.tile_rows)
       for (int64_t i : Range{0, kNumbers}) {
         args.a = scratch.sources + i * blocking.source_stride() + c * span;

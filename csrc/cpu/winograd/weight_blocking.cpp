@@ -36,8 +36,8 @@ class Cutting {
     sums.groups = shape.groups, sums.numbers = kNumbers;
     sums.C_out = shape.C_out_per_group(), sums.C_in = shape.C_in_per_group();
     sums.lanes = target.tiles.lanes;
-    sums.panels = Blocks::covering(sums.C_out, sums.lanes).count;
-    sums.outs = Blocks::covering(sums.panels, b.kVecs);
+    sums.vectors = Blocks::covering(sums.C_out, sums.lanes).count;
+    sums.outs = Blocks::covering(sums.vectors, b.kVecs);
     sums.parts = Blocks::covering(sums.outs.count, std::max<int64_t>(1, most / sums.vector_size()));
     b.tile_rows = Blocks::covering(sums.C_in, target.tiles.max_rows(b.kVecs)).size;
     const int64_t tile_count = Blocks::covering(sums.C_in, b.tile_rows).count;
