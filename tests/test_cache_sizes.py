@@ -15,7 +15,7 @@ from layer_cases import LAYERS, named
 from torch import Tensor
 
 import convgrad_ext
-from convgrad_ext import _C, allow_winograd, plans
+from convgrad_ext import _C, allow_winograd, plans, use_kernel
 from convgrad_ext.cases import CASES, Case
 
 FAST = [name for name in convgrad_ext.available_kernels() if name != "reference"]
@@ -121,6 +121,18 @@ def test_blocks_follow_the_size() -> None:
         _C.set_cache_sizes(sizes)
         scratch.append(plans(input, weight, padding=1)[0].scratch_bytes)
     assert scratch[0] < scratch[1] <= scratch[2]
+
+
+@pytest.mark.parametrize(
+    ("l1d", "source"), [(32 * KIBIBYTE, "strips"), (48 * KIBIBYTE, "the tensor")]
+)
+def test_channels_that_crowd_l1d_are_copied(l1d: int, source: str) -> None:
+    """Channels 4096 bytes apart share a set of 8 or 12 lines, of which six rows need six."""
+    _C.set_cache_sizes((l1d, MEBIBYTE))
+    with use_kernel("baseline"):
+        grad_weight = plans(torch.empty(1, 64, 32, 32), torch.empty(64, 64, 3, 3), padding=1)[-1]
+    assert grad_weight.blocking["tile, rows x vectors"] == "6 x 2"
+    assert grad_weight.blocking["source"] == source
 
 
 def test_sizes_are_returned_and_restored() -> None:

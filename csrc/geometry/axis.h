@@ -124,7 +124,18 @@ struct Axis {
   constexpr Range taps_of_output(int64_t o) const { return outputs().taps_of(o); }
 
   // forward as a walk over the outputs.
-  constexpr Walk outputs() const { return {O, I, K, -padding_lo, stride, dilation, 0, 1, 0, 1}; }
+  constexpr Walk outputs() const {
+    return {.D = O,
+            .S = I,
+            .T = K,
+            .origin = -padding_lo,
+            .step = stride,
+            .tap_step = dilation,
+            .first_pixel = 0,
+            .pixel_step = 1,
+            .first_tap = 0,
+            .weight_step = 1};
+  }
 
   // Inputs of the same (i + padding_lo) mod stride form a phase; the first ones are i = 0, 1, ...
   constexpr int64_t phases() const { return std::min(I, stride); }
@@ -136,9 +147,16 @@ struct Axis {
     const int64_t first_tap = first_tap_of_input(first);
     const int64_t weight_step = stride / std::gcd(stride, dilation);
     const int64_t output_step = dilation / std::gcd(stride, dilation);
-    const int64_t pixels = ceil_div(I - first, stride), taps = ceil_div(K - first_tap, weight_step);
-    const int64_t origin = floor_div(first + padding_lo - first_tap * dilation, stride);
-    return {pixels, O, taps, origin, 1, -output_step, first, stride, first_tap, weight_step};
+    return {.D = ceil_div(I - first, stride),
+            .S = O,
+            .T = ceil_div(K - first_tap, weight_step),
+            .origin = floor_div(first + padding_lo - first_tap * dilation, stride),
+            .step = 1,
+            .tap_step = -output_step,
+            .first_pixel = first,
+            .pixel_step = stride,
+            .first_tap = first_tap,
+            .weight_step = weight_step};
   }
 
   // grad_input, pixel by pixel: every meeting of each input.

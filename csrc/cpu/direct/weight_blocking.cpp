@@ -115,12 +115,13 @@ class Cutting {
     return {Blocks::covering(sums.C_in, size).count, size};
   }
 
-  // Whether the rows of a tile, which are channels, push each other out of L1d. The place of a cache line there
-  // is its address modulo 4096 bytes, and each place has room for few lines.
+  // Whether the rows of a tile, which are channels, push each other out of L1d. It finds a cache line by the address
+  // modulo 4096 bytes, and as many lines of one residue have room as it has times 4096 bytes. The rows may take
+  // half of them.
   bool crowded(const Strides& input) const {
-    constexpr int64_t kModulus = 4096, kLines = 4;
+    constexpr int64_t kModulus = 4096;
     const int64_t step = input.c % kModulus * target.tiles.stored_bytes;
-    return b.tile_rows * std::gcd(step, kModulus) > kLines * kModulus;
+    return b.tile_rows * std::gcd(step, kModulus) > target.cache.l1d / 2;
   }
 
   const Target& target;
