@@ -12,8 +12,7 @@ SANITIZED := build/sanitize/built.stamp
 DIST := build/dist
 CPP_FILES := $(shell find csrc -name '*.cpp' -o -name '*.h' -o -name '*.inl')
 CPP_FOLDERS := $(shell find csrc -type d)
-# To be $(filter %.cpp,$(CPP_FILES)) once the findings in csrc/cpu are corrected.
-TIDY_FILES := $(filter-out csrc/cpu/%,$(filter %.cpp,$(CPP_FILES))) csrc/cpu/probe.cpp
+TIDY_FILES := $(filter %.cpp,$(CPP_FILES))
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:

@@ -69,8 +69,8 @@ def features_of_gather(sample: Sample, lanes: int, sources: int, results: int) -
     winograd |= {"products": tiles * sources * results, "pair": sources * results}
     winograd |= {"tiles": tiles * blocks, "outputs": tiles * results}
     pairs = sources * blocks * lanes
-    direct: Costs = {"direct_pair": pairs, "direct_pixels": sample.size**2 // lanes * results}
-    return Features(winograd, direct, meetings(sample) // lanes * pairs)
+    direct: Costs = {"direct_pair": pairs, "direct_pixels": sample.size**2 / lanes * results}
+    return Features(winograd, direct, meetings(sample) / lanes * pairs)
 
 
 def features_of_grad_weight(sample: Sample, lanes: int, most: int) -> Features:

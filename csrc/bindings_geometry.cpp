@@ -47,7 +47,7 @@ Walk phase_of(const Axis& axis, int64_t first) {
 }
 
 std::optional<OutputTileAxis> checked_output_tiles(const Walk& walk) {
-  return OutputTileAxis::fits(walk) ? std::optional(OutputTileAxis(walk)) : std::nullopt;
+  return OutputTileAxis::fits(walk) ? std::optional(OutputTileAxis::of(walk)) : std::nullopt;
 }
 
 void bind_walk(py::module_& m) {

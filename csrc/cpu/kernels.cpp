@@ -112,6 +112,7 @@ void limit_by_environment(std::vector<Kernel>& fast) {
 }  // namespace
 
 std::vector<Kernel> kernels() {
+  plans_are_logged();  // a bad CONVGRAD_LOG is an error of the import, as a bad CONVGRAD_ISA is
   std::vector<Kernel> all = fast_kernels();
   limit_by_environment(all);
   all.push_back(reference_kernel());

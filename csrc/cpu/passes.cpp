@@ -59,7 +59,7 @@ bool some_phase_is_empty(const Axis& axis) {
 template <typename Stored, typename Sum>
 at::Tensor sums_of_bias(const Tiles<Stored, Sum>& tiles, const at::Tensor& bias) {
   if (std::is_same_v<Stored, Sum> && bias.is_contiguous()) return bias;
-  at::Tensor sums = room_for<Sum>(bias.numel());
+  at::Tensor sums = allocate<Sum>(bias.numel());
   tiles.load_row({.from = bias.const_data_ptr<Stored>(),
                   .step = bias.stride(0),
                   .to = sums.mutable_data_ptr<Sum>(),

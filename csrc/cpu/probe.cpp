@@ -8,8 +8,11 @@
 #include <cstddef>
 #include <memory>
 #include <numeric>
+#include <string>
 #include <thread>
 #include <vector>
+
+#include "cpu/kernels.h"
 
 namespace convgrad::cpu {
 namespace {
@@ -64,11 +67,15 @@ struct Chains {
   int64_t bytes;
 };
 
+// Of the fastest kernel's instruction set, which CONVGRAD_ISA can limit.
 template <typename T>
 Chains<T> widest_chains() {
 #if defined(__x86_64__)
-  if (__builtin_cpu_supports("avx512f")) return {chains_avx512<T>, 64};
-  if (__builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma")) return {chains_avx2<T>, 32};
+  const std::vector<Kernel> all = kernels();
+  const auto fastest =
+      std::find_if(all.begin(), all.end(), [](const Kernel& k) { return k.available; });
+  if (fastest->name == "avx512") return {chains_avx512<T>, 64};
+  if (fastest->name == "avx2") return {chains_avx2<T>, 32};
 #endif
   return {chains_of_16_bytes<T>, 16};
 }

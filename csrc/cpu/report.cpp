@@ -50,7 +50,7 @@ Details details(const WinogradBlocking& b, const TileShape&) {
           {"output tiles of an item", times(b.tiles_of_span())},
           {"channels of an item", times(b.parts.size * b.blocks.size)},
           {"channels of the source at a time", times(b.channels.size)},
-          {"weight", b.alone ? "transformed by each item" : "transformed once"}};
+          {"weight", b.one_item ? "transformed by each item" : "transformed once"}};
 }
 
 Details details_of_sums(const WeightSums& sums, int64_t tile_rows) {
@@ -101,7 +101,10 @@ void add(std::vector<Counted>& all, const Counted& next) {
     return next.report.path == other.report.path && next.report.reason == other.report.reason &&
            next.report.blocking == other.report.blocking;
   });
-  if (same == all.end()) return all.push_back(next);
+  if (same == all.end()) {
+    all.push_back(next);
+    return;
+  }
   ++same->report.phases;
   same->pairs += next.pairs, same->meetings += next.meetings;
 }
@@ -124,6 +127,8 @@ std::vector<Counted> count_phases(Pass pass, const Target& target, const ConvSha
   return all;
 }
 
+}  // namespace
+
 bool plans_are_logged() {
   static const bool logged = [] {
     const char* variable = std::getenv("CONVGRAD_LOG");
@@ -134,8 +139,6 @@ bool plans_are_logged() {
   }();
   return logged;
 }
-
-}  // namespace
 
 std::vector<PlanReport> report_plan(Pass pass, const TileShape& tiles, const ConvShape& shape,
                                     const PassStrides& strides) {

@@ -11,7 +11,10 @@ namespace convgrad::cpu {
 std::vector<PlanReport> report_plan(Pass pass, const TileShape& tiles, const ConvShape& shape,
                                     const PassStrides& strides);
 
-// Prints the report to stderr where the environment variable CONVGRAD_LOG is "plan".
+// Whether the environment variable CONVGRAD_LOG is "plan". Raises a ValueError for any other value.
+bool plans_are_logged();
+
+// Prints the report to stderr if so.
 void log_plan(Pass pass, const TileShape& tiles, const ConvShape& shape,
               const PassStrides& strides);
 

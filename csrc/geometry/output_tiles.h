@@ -26,16 +26,17 @@ struct OutputTileAxis {
 
   static constexpr bool fits(const Walk& walk) { return walk.step == 1 && walk.T == 3; }
 
-  explicit constexpr OutputTileAxis(const Walk& of) {
-    walk = of;
-    distance = of.tap_step > 0 ? of.tap_step : -of.tap_step;
-    nearest = of.source(0, nearest_tap());
-    phases = std::min(distance, of.D);
-    per_phase = ceil_div(ceil_div(of.D, distance), 2);
+  static constexpr OutputTileAxis of(const Walk& walk) {
+    const int64_t distance = walk.tap_step > 0 ? walk.tap_step : -walk.tap_step;
+    return {.walk = walk,
+            .distance = distance,
+            .nearest = walk.source(0, nearest_tap_of(walk)),
+            .phases = std::min(distance, walk.D),
+            .per_phase = ceil_div(ceil_div(walk.D, distance), 2)};
   }
 
   constexpr int64_t size() const { return phases * per_phase; }
-  constexpr int64_t nearest_tap() const { return walk.tap_step > 0 ? 0 : walk.T - 1; }
+  constexpr int64_t nearest_tap() const { return nearest_tap_of(walk); }
   // Tiles of the same phase from tile p on.
   constexpr int64_t left_in_phase(int64_t p) const { return per_phase - p % per_phase; }
 
@@ -58,6 +59,11 @@ struct OutputTileAxis {
   }
   // From destination pixel to destination pixel in the image.
   constexpr int64_t pixel_step() const { return distance * walk.pixel_step; }
+
+ private:
+  static constexpr int64_t nearest_tap_of(const Walk& walk) {
+    return walk.tap_step > 0 ? 0 : walk.T - 1;
+  }
 };
 
 }  // namespace convgrad

@@ -21,7 +21,7 @@ struct SourceLayout {
   std::vector<int64_t> t_h, t_w;  // the source of each tap for destination pixel 0
 
   static SourceLayout of_tensor(const Walk& h, const Walk& w, const Strides& source) {
-    SourceLayout layout;
+    SourceLayout layout{};
     layout.c = source.c;
     layout.down = place(h.step, source.h);
     layout.right = place(w.step, source.w);

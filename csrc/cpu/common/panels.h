@@ -51,7 +51,7 @@ class WeightPacking {
       : tiles(tiles), g(g), weight(weight), order(order) {}
 
   at::Tensor run() const {
-    at::Tensor packed = room_for<Sum>(order.packed_size(g, tiles.lanes));
+    at::Tensor packed = allocate<Sum>(order.packed_size(g, tiles.lanes));
     Sum* vectors = packed.mutable_data_ptr<Sum>();
     const Blocks blocks = channel_blocks();
     const int64_t items = g.groups * panel_count() * blocks.count;

@@ -8,7 +8,7 @@
 namespace convgrad::cpu {
 
 template <typename T>
-at::Tensor room_for(int64_t elements) {
+at::Tensor allocate(int64_t elements) {
   constexpr int64_t kMost = std::numeric_limits<int64_t>::max() / static_cast<int64_t>(sizeof(T));
   TORCH_CHECK(elements < kMost,
               "convgrad_ext: the packed weight of this convolution has more than ", kMost,
@@ -16,16 +16,16 @@ at::Tensor room_for(int64_t elements) {
   return at::empty({elements}, c10::CppTypeToScalarType<T>::value);
 }
 
-// Divides one piece of memory into parts, one after the other. Without memory it only counts their elements.
+// Divides one piece of memory into pieces, one after the other. Without memory it only counts their elements.
 template <typename T>
-struct Carver {
+struct ScratchPieces {
   T* memory = nullptr;
-  int64_t used = 0;  // elements of all parts so far
+  int64_t used = 0;  // elements of all pieces so far
 
   T* next(int64_t size) {
-    T* const part = memory ? memory + used : nullptr;
+    T* const piece = memory ? memory + used : nullptr;
     used += size;
-    return part;
+    return piece;
   }
 };
 

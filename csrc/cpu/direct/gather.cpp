@@ -190,7 +190,7 @@ void gather_direct(const Tiles<Stored, Sum>& tiles, const Gather& g,
   const int64_t work = product(blocking.images.size, blocking.pixels(), g.C, g.taps(),
                                blocking.parts.size, blocking.tile_lanes());
   at::parallel_for(0, blocking.bands() * items, grain_of(work), [&](int64_t begin, int64_t end) {
-    const at::Tensor scratch = room_for<Sum>(blocking.scratch_size());
+    const at::Tensor scratch = allocate<Sum>(blocking.scratch_size());
     for (int64_t band = begin / items; band * items < end; ++band) {
       const Band pixels = band_at(blocking, g, band);
       const Strip<Stored, Sum> strip(tiles, g.h, g.w, pixels);

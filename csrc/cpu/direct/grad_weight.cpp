@@ -56,7 +56,7 @@ class StretchLoops {
 
  private:
   StretchLayout layout_of(const Strip<Stored, Sum>& strip, const Walk& h, const Walk& w) const {
-    StretchLayout layout;
+    StretchLayout layout{};
     layout.source =
         blocking.copied ? strip.layout(h, w) : SourceLayout::of_tensor(h, w, operands.input);
     layout.image_size =
@@ -176,12 +176,12 @@ void grad_weight_direct(const Tiles<Stored, Sum>& tiles, const ConvShape& shape,
   const WeightSums& layout = blocking.sums;
   const int64_t items = layout.item_count(), size = blocking.sums_size();
   const int64_t apart = blocking.chunks_of_item(), chunks = blocking.chunks.count;
-  const at::Tensor sums = room_for<Sum>(product(apart, size));
+  const at::Tensor sums = allocate<Sum>(product(apart, size));
   Sum* const all = sums.mutable_data_ptr<Sum>();
   const int64_t work =
       product(layout.item_size(), blocking.chunks.size, blocking.stretches.pixels());
   at::parallel_for(0, items * apart, grain_of(work), [&](int64_t begin, int64_t end) {
-    const at::Tensor scratch = room_for<Sum>(blocking.scratch_size());
+    const at::Tensor scratch = allocate<Sum>(blocking.scratch_size());
     for (int64_t i : Range{begin, end}) {
       const int64_t item = i / apart, chunk = i % apart;
       sum_item(pass, layout.item(item),

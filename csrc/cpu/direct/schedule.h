@@ -77,13 +77,13 @@ class Schedule {
   // columns only where the rows are too short to keep the multipliers busy, because each pixel of a column is
   // in a cache line of its own.
   Rectangle rectangle(const Segment& row, const Segment& column) const {
-    constexpr int64_t kNarrow = 5;
+    constexpr int64_t kShortRow = 5;
     const Range ys = row.pixels, xs = column.pixels;
     Rectangle found{first_line(ys, xs), ys.size(), down, to_down(), max_rows};
     Line& line = found.line;
     if (down == place(xs.size(), right) && to_down() == place(xs.size(), to_right())) {
       line.rows *= ys.size(), found.count = 1;
-    } else if (xs.size() < kNarrow && ys.size() > xs.size()) {
+    } else if (xs.size() < kShortRow && ys.size() > xs.size()) {
       std::swap(line.row_stride, found.next);
       std::swap(line.destination_stride, found.to_next);
       std::swap(line.rows, found.count);
@@ -95,7 +95,7 @@ class Schedule {
   Line first_line(Range ys, Range xs) const {
     const int64_t origin =
         place(g.h.first_pixel, g.destination.h, g.w.first_pixel, g.destination.w);
-    Line line;
+    Line line{};
     line.source = place(ys.lo, down, xs.lo, right);
     line.destination = origin + place(ys.lo, to_down(), xs.lo, to_right());
     line.row_stride = right;

@@ -10,7 +10,7 @@
 namespace convgrad::cpu {
 namespace {
 
-constexpr int64_t kNarrow = 2;  // vectors of most tiles
+constexpr int64_t kUsualVecs = 2;  // of a tile
 
 class Cutting {
  public:
@@ -64,7 +64,7 @@ class Cutting {
     Stretches& s = b.stretches;
     s.columns = Blocks::covering(shape.w.O, pixels);
     s.rows = Blocks::covering(shape.h.O, std::max<int64_t>(1, pixels / s.columns.size));
-    const auto strip_bytes = [&] { return product(channel_bytes(), rows_of_tile(kNarrow)); };
+    const auto strip_bytes = [&] { return product(channel_bytes(), rows_of_tile(kUsualVecs)); };
     while (s.rows.size > 1 && strip_bytes() > strips_bytes())
       s.rows = Blocks::covering(shape.h.O, s.rows.size / 2);
     const bool whole = s.columns.count * s.rows.count == 1;
@@ -93,7 +93,7 @@ class Cutting {
     sums.C_out = shape.C_out_per_group(), sums.C_in = shape.C_in_per_group();
     sums.lanes = target.tiles.lanes, sums.vectors = vectors();
     sums.outs = Blocks::covering(sums.vectors, target.tile_vecs(sums.C_in));
-    b.tile_rows = rows_of_tile(std::max(kNarrow, sums.outs.size));
+    b.tile_rows = rows_of_tile(std::max(kUsualVecs, sums.outs.size));
     const int64_t wanted =
         b.chunks_apart ? Blocks::covering(kReductionItems, b.chunks.count).count : kReductionItems;
     const int64_t sharing = shape.groups * sums.outs.count / wanted;

@@ -14,7 +14,7 @@ namespace {
 template <typename Stored, typename Sum>
 at::Tensor pack_weight(const Tiles<Stored, Sum>& tiles, const Gather& g,
                        const PixelwiseBlocking& blocking, const Stored* weight) {
-  at::Tensor result = room_for<Sum>(blocking.packed_size(g));
+  at::Tensor result = allocate<Sum>(blocking.packed_size(g));
   Sum* const packed = result.mutable_data_ptr<Sum>();
   const Blocks& blocks = blocking.row_blocks;
   const int64_t block_size = blocking.block_size(g);
@@ -89,10 +89,10 @@ class PixelwiseLoops {
                 const Sum* strip, Sum* sums) const {
     const Range rows = blocking.row_blocks.at(block, g.M);
     const int64_t channel = group * g.M + rows.lo;
-    const Seen seen = pixels.seen_of(segments.front());
+    const Inside inside = pixels.inside_of(segments.front());
     const bool whole =
-        seen.count == blocking.width;  // the slice is one row of pixels inside the image
-    const Stored* const image = operands.source + seen.source + group * g.C * g.source.c;
+        inside.count == blocking.width;  // the slice is one row of pixels inside the image
+    const Stored* const image = operands.source + inside.source + group * g.C * g.source.c;
     const Slice<Sum> slice = whole && blocking.in_place
                                  ? Slice<Sum>{as_sums<Sum>(image), g.source.c}
                                  : Slice<Sum>{strip, blocking.width};
@@ -148,9 +148,9 @@ class PixelwiseLoops {
     for (int64_t row : Range{0, rows})
       for (const Segment& s : segments) {
         Sum* const from = sums + row * blocking.width + s.at;
-        const Seen seen = pixels.seen_of(s);
-        std::fill_n(from, seen.before, Sum(0));
-        std::fill(from + seen.before + seen.count, from + s.xs.size(), Sum(0));
+        const Inside inside = pixels.inside_of(s);
+        std::fill_n(from, inside.before, Sum(0));
+        std::fill(from + inside.before + inside.count, from + s.xs.size(), Sum(0));
         tiles.store_row({.from = from,
                          .bias = operands.bias ? operands.bias[channel + row] : Sum(0),
                          .to = operands.destination_at(g, 0, channel + row) + pixels.destination(s),
@@ -180,7 +180,7 @@ void gather_pixelwise(const Tiles<Stored, Sum>& tiles, const Gather& g,
   const int64_t work = product(blocking.slices.size, blocking.width, g.C, blocking.parts.size,
                                blocking.row_blocks.size);
   at::parallel_for(0, blocking.items(g), grain_of(work), [&](int64_t begin, int64_t end) {
-    const at::Tensor scratch = room_for<Sum>(blocking.scratch_size());
+    const at::Tensor scratch = allocate<Sum>(blocking.scratch_size());
     loops.run({begin, end}, scratch.mutable_data_ptr<Sum>());
   });
 }

@@ -16,7 +16,7 @@ struct Segment {
 };
 
 // The pixels of a segment that have a source. The others meet padding.
-struct Seen {
+struct Inside {
   int64_t before, count;  // pixels before the first one; pixels
   int64_t source;         // of the first one, in channel 0, in elements
 };
@@ -26,14 +26,14 @@ struct Seen {
 class PixelRows {
  public:
   explicit PixelRows(const Gather& g)
-      : g(g), seen_h(seen(g.h)), seen_w(seen(g.w)), height(g.h.D), width(g.w.D) {
+      : g(g), inside_h(inside(g.h)), inside_w(inside(g.w)), height(g.h.D), width(g.w.D) {
     const bool same = g.h.step == 1 && g.w.step == 1 && g.h.pixel_step == 1 &&
-                      g.w.pixel_step == 1 && seen_h.size() == g.h.S && seen_w.size() == g.w.S &&
-                      seen_h.size() == g.h.D && seen_w.size() == g.w.D;
+                      g.w.pixel_step == 1 && inside_h.size() == g.h.S && inside_w.size() == g.w.S &&
+                      inside_h.size() == g.h.D && inside_w.size() == g.w.D;
     if (same && g.source.w == 1 && g.source.h == width && g.destination.w == 1 &&
         g.destination.h == width) {
       width *= height, height = 1;
-      seen_h = {0, 1}, seen_w = {0, width};
+      inside_h = {0, 1}, inside_w = {0, width};
     }
   }
 
@@ -50,9 +50,9 @@ class PixelRows {
     return found;
   }
 
-  Seen seen_of(const Segment& s) const {
-    const Range xs = Range::within(std::max(s.xs.lo, seen_w.lo), seen_w.hi, s.xs.hi);
-    if (s.y < seen_h.lo || s.y >= seen_h.hi || xs.size() == 0) return {0, 0, 0};
+  Inside inside_of(const Segment& s) const {
+    const Range xs = Range::within(std::max(s.xs.lo, inside_w.lo), inside_w.hi, s.xs.hi);
+    if (s.y < inside_h.lo || s.y >= inside_h.hi || xs.size() == 0) return {0, 0, 0};
     return {xs.lo - s.xs.lo, xs.size(),
             s.n * g.source.n + g.h.source(s.y, 0) * g.source.h + g.w.source(xs.lo, 0) * g.source.w};
   }
@@ -69,7 +69,7 @@ class PixelRows {
 
  private:
   // The destination pixels that meet the tap.
-  static Range seen(const Walk& walk) {
+  static Range inside(const Walk& walk) {
     Range pixels{walk.D, walk.D};
     for (int64_t d : Range{0, walk.D})
       if (walk.taps_of(d).size() > 0) pixels = {std::min(pixels.lo, d), d + 1};
@@ -77,7 +77,7 @@ class PixelRows {
   }
 
   const Gather& g;
-  Range seen_h, seen_w;
+  Range inside_h, inside_w;
   int64_t height, width;
 };
 

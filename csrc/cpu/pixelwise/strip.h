@@ -83,20 +83,21 @@ class PixelStrip {
 
  private:
   void add_copies(const Segment& s, int64_t slice, std::vector<Copy>& copies) const {
-    const Seen seen = pixels.seen_of(s);
-    const int64_t to = slice + s.at, after = seen.before + seen.count;
-    if (seen.count == blocking.width && pixels.source_step() == 1) {
-      const bool follows = !copies.empty() && copies.back().kind == Copy::kSlices &&
-                           copies.back().from + copies.back().count * blocking.width == seen.source;
+    const Inside inside = pixels.inside_of(s);
+    const int64_t to = slice + s.at, after = inside.before + inside.count;
+    if (inside.count == blocking.width && pixels.source_step() == 1) {
+      const bool follows =
+          !copies.empty() && copies.back().kind == Copy::kSlices &&
+          copies.back().from + copies.back().count * blocking.width == inside.source;
       if (follows)
         ++copies.back().count;
       else
-        copies.push_back({Copy::kSlices, seen.source, to, 1});
+        copies.push_back({Copy::kSlices, inside.source, to, 1});
       return;
     }
-    if (seen.before > 0) copies.push_back({Copy::kZeros, 0, to, seen.before});
-    if (seen.count > 0)
-      copies.push_back({Copy::kPixels, seen.source, to + seen.before, seen.count});
+    if (inside.before > 0) copies.push_back({Copy::kZeros, 0, to, inside.before});
+    if (inside.count > 0)
+      copies.push_back({Copy::kPixels, inside.source, to + inside.before, inside.count});
     if (after < s.xs.size()) copies.push_back({Copy::kZeros, 0, to + after, s.xs.size() - after});
   }
 

@@ -19,9 +19,9 @@ class Cutting {
     b.rows = rows_of_tile();
     b.slices = Blocks::covering(Blocks::covering(b.tiles, b.lanes).count, kVecs);
     b.width = b.slices.size * b.lanes;
-    b.alone = b.slices.count <= 2 && weight_bytes() > large_weight_bytes();
+    b.one_item = b.slices.count <= 2 && weight_bytes() > large_weight_bytes();
     cut_channels();
-    if (!b.alone) b.spans.size = slices_of_item();
+    if (!b.one_item) b.spans.size = slices_of_item();
     b.spans = Blocks::covering(b.slices.count, b.spans.size);
     b.blocks = {Blocks::covering(g.M, b.lanes).count, b.lanes};
     b.parts = Blocks::covering(b.blocks.count, blocks_of_item());
@@ -52,7 +52,7 @@ class Cutting {
   }
 
   void cut_channels() {
-    b.spans.size = b.alone ? b.slices.count : 1;
+    b.spans.size = b.one_item ? b.slices.count : 1;
     const bool all = bytes_of_sources(g.C) <= sources_bytes();
     const int64_t some = std::max<int64_t>(1, block_bytes() / bytes_of_sources(1));
     b.channels = Blocks::covering(g.C, all ? g.C : some);

@@ -18,7 +18,7 @@ struct WinogradBlocking {
   int64_t rows;   // of a register tile
   Blocks slices;  // of vectors of output tiles: the width of a register tile
   int64_t width;  // of a slice, in output tiles
-  bool alone;     // whether one item has all the output tiles and transforms the weight for itself
+  bool one_item;  // whether one item has all the output tiles and transforms the weight for itself
   Blocks channels;   // of the source
   Blocks spans;      // of slices, that an item computes
   Blocks blocks;     // of the destination's channels: the lanes of the weight
@@ -33,12 +33,12 @@ struct WinogradBlocking {
   // Whether the sums of several blocks and slices are kept until the next block of channels is added.
   bool sums_wait() const { return channels.count > 1; }
   int64_t packed_size(const Gather& g) const {
-    return alone ? 0 : product(g.groups, blocks.count, kNumbers, g.C, lanes);
+    return one_item ? 0 : product(g.groups, blocks.count, kNumbers, g.C, lanes);
   }
 
   // From number to number of transformed tiles, in elements.
   int64_t source_stride() const { return channels.size * tiles_of_span() + lanes; }
-  int64_t weight_stride(const Gather& g) const { return (alone ? channels.size : g.C) * lanes; }
+  int64_t weight_stride(const Gather& g) const { return (one_item ? channels.size : g.C) * lanes; }
   int64_t sums_stride() const { return lanes * width; }
   int64_t pixels_stride() const { return 2 * width; }  // from row to row of pixels
 
@@ -53,20 +53,20 @@ struct WinogradScratch {
   Sum *sources, *weight, *sums;  // transformed tiles
   Sum *rows, *taps, *pixels;     // copies of the sources and of the weight; output tiles
 
-  static WinogradScratch in(Carver<Sum>& carver, const WinogradBlocking& b) {
-    WinogradScratch s;
-    s.sources = carver.next(kNumbers * b.source_stride());
-    s.weight = carver.next(b.alone ? kNumbers * b.channels.size * b.lanes : 0);
-    s.sums = carver.next(b.sums_size() * (b.sums_wait() ? b.parts.size * b.spans.size : 1));
-    s.rows = carver.next(b.buffer.size());
-    s.taps = carver.next(b.alone ? TransformedWeight<Sum, Sum>::buffer_size(b.lanes) : 0);
-    s.pixels = carver.next(b.lanes * 2 * b.pixels_stride());
+  static WinogradScratch in(ScratchPieces<Sum>& pieces, const WinogradBlocking& b) {
+    WinogradScratch s{};
+    s.sources = pieces.next(kNumbers * b.source_stride());
+    s.weight = pieces.next(b.one_item ? kNumbers * b.channels.size * b.lanes : 0);
+    s.sums = pieces.next(b.sums_size() * (b.sums_wait() ? b.parts.size * b.spans.size : 1));
+    s.rows = pieces.next(b.buffer.size());
+    s.taps = pieces.next(b.one_item ? TransformedWeight<Sum, Sum>::buffer_size(b.lanes) : 0);
+    s.pixels = pieces.next(b.lanes * 2 * b.pixels_stride());
     return s;
   }
 
   // In elements.
   static int64_t size(const WinogradBlocking& blocking) {
-    Carver<Sum> counter;
+    ScratchPieces<Sum> counter;
     in(counter, blocking);
     return counter.used;
   }

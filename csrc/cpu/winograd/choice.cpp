@@ -14,6 +14,11 @@ constexpr const char* kTooCostly =
 
 int64_t vectors_of(int64_t extent, int64_t lanes) { return Blocks::covering(extent, lanes).count; }
 
+// With the part of the last one that is used.
+double vectors_in(int64_t numbers, int64_t lanes) {
+  return static_cast<double>(numbers) / static_cast<double>(lanes);
+}
+
 // The cost of the transforms of one channel's sources.
 double cost_of_sources(const Costs& costs, const OutputTileGrid& grid, int64_t lanes) {
   const double rows = static_cast<double>(grid.h.size() * grid.w.phases);
@@ -31,7 +36,8 @@ bool pays(const Target& target, const Gather& g) {
   const double winograd = (tiles * costs.products + costs.pair) * C * M +
                           cost_of_sources(costs, grid, lanes) * C +
                           tiles * (costs.tiles * blocks + costs.outputs * M);
-  const double meetings = g.h.meetings() * g.w.meetings() / lanes, pixels = g.h.D * g.w.D / lanes;
+  const double meetings = vectors_in(product(g.h.meetings(), g.w.meetings()), lanes);
+  const double pixels = vectors_in(product(g.h.D, g.w.D), lanes);
   const double direct =
       (meetings + costs.direct_pair) * C * blocks * lanes + pixels * costs.direct_pixels * M;
   return winograd < direct;

@@ -74,7 +74,7 @@ class WinogradLoops {
 
   const Sum* weight_of(int64_t group, int64_t block, Range channels, const Scratch& scratch) const {
     const int64_t i = group * blocking.blocks.count + block, stride = blocking.weight_stride(g);
-    if (!blocking.alone) return packed + i * kNumbers * stride + channels.lo * tiles.lanes;
+    if (!blocking.one_item) return packed + i * kNumbers * stride + channels.lo * tiles.lanes;
     weight.make(i, channels, scratch.weight, stride, scratch.taps);
     return scratch.weight;
   }
@@ -167,7 +167,7 @@ template <typename Stored, typename Sum>
 void gather_winograd(const Tiles<Stored, Sum>& tiles, const Gather& g,
                      const Operands<Stored, Sum>& operands, const WinogradBlocking& blocking) {
   at::Tensor packed;
-  if (!blocking.alone)
+  if (!blocking.one_item)
     packed = TransformedWeight<Stored, Sum>(tiles, g, operands.weight).make_all();
   const WinogradLoops<Stored, Sum> loops(tiles, g, operands, blocking,
                                          packed.defined() ? packed.const_data_ptr<Sum>() : nullptr);
@@ -175,9 +175,9 @@ void gather_winograd(const Tiles<Stored, Sum>& tiles, const Gather& g,
   const int64_t work = product(blocking.source_stride(), kNumbers, blocking.channels.count,
                                blocking.parts.size, tiles.lanes);
   at::parallel_for(0, items, grain_of(work), [&](int64_t begin, int64_t end) {
-    const at::Tensor memory = room_for<Sum>(WinogradScratch<Sum>::size(blocking));
-    Carver<Sum> carver{memory.mutable_data_ptr<Sum>()};
-    const auto scratch = WinogradScratch<Sum>::in(carver, blocking);
+    const at::Tensor memory = allocate<Sum>(WinogradScratch<Sum>::size(blocking));
+    ScratchPieces<Sum> pieces{memory.mutable_data_ptr<Sum>()};
+    const auto scratch = WinogradScratch<Sum>::in(pieces, blocking);
     for (int64_t i : Range{begin, end}) loops.run(item_at(blocking, i), scratch);
   });
 }

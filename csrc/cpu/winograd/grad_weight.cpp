@@ -128,9 +128,9 @@ void for_each(const WinogradWeightBlocking& blocking, int64_t count, int64_t spa
               const Visit& visit) {
   const int64_t work = product(blocking.sums.item_size(), spans, blocking.span);
   at::parallel_for(0, count, grain_of(work), [&](int64_t begin, int64_t end) {
-    const at::Tensor memory = room_for<Sum>(WinogradWeightScratch<Sum>::size(blocking));
-    Carver<Sum> carver{memory.mutable_data_ptr<Sum>()};
-    const auto scratch = WinogradWeightScratch<Sum>::in(carver, blocking);
+    const at::Tensor memory = allocate<Sum>(WinogradWeightScratch<Sum>::size(blocking));
+    ScratchPieces<Sum> pieces{memory.mutable_data_ptr<Sum>()};
+    const auto scratch = WinogradWeightScratch<Sum>::in(pieces, blocking);
     for (int64_t i : Range{begin, end}) visit(i, scratch);
   });
 }
@@ -142,7 +142,7 @@ void run_chunks(const WinogradWeightLoops<Stored, Sum>& loops,
   const WeightSums& layout = blocking.sums;
   const Blocks& chunks = blocking.chunks;
   const int64_t items = layout.item_count(), size = blocking.sums_size();
-  const at::Tensor memory = room_for<Sum>(product(chunks.count, size));
+  const at::Tensor memory = allocate<Sum>(product(chunks.count, size));
   Sum* const all = memory.mutable_data_ptr<Sum>();
   for_each<Sum>(blocking, items * chunks.count, chunks.size, [&](int64_t i, const auto& scratch) {
     const int64_t item = i / chunks.count, chunk = i % chunks.count;

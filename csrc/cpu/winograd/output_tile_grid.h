@@ -23,7 +23,7 @@ struct TileRow {
 class OutputTileGrid {
  public:
   OutputTileGrid(const Walk& walk_h, const Walk& walk_w, int64_t images)
-      : h(walk_h), w(walk_w), images(images) {}
+      : h(OutputTileAxis::of(walk_h)), w(OutputTileAxis::of(walk_w)), images(images) {}
 
   static bool fits(const Walk& h, const Walk& w) {
     return OutputTileAxis::fits(h) && OutputTileAxis::fits(w);

@@ -27,8 +27,8 @@ class TransformedWeight {
   void make(int64_t block, Range channels, Sum* transformed, int64_t stride, Sum* buffer) const {
     const PanelOrder order = order_of(tiles.lanes);
     // Taps are counted from the nearest on.
-    const int64_t first_h = OutputTileAxis(g.h).nearest_tap();
-    const int64_t first_w = OutputTileAxis(g.w).nearest_tap();
+    const int64_t first_h = OutputTileAxis::of(g.h).nearest_tap();
+    const int64_t first_w = OutputTileAxis::of(g.w).nearest_tap();
     for (int64_t c = channels.lo; c < channels.hi; c += kChannels) {
       const Range some{c, std::min(c + kChannels, channels.hi)};
       packing.pack_channels(block, some, buffer, buffer + order.size);
@@ -44,7 +44,7 @@ class TransformedWeight {
   // All blocks of all groups.
   at::Tensor make_all() const {
     const int64_t stride = g.C * tiles.lanes, items = g.groups * PanelOrder::panels(g, tiles.lanes);
-    at::Tensor result = room_for<Sum>(product(items, kNumbers, stride));
+    at::Tensor result = allocate<Sum>(product(items, kNumbers, stride));
     Sum* const transformed = result.mutable_data_ptr<Sum>();
     at::parallel_for(0, items, grain_of(24 * 9 * stride), [&](int64_t begin, int64_t end) {
       std::vector<Sum> buffer(buffer_size(tiles.lanes));

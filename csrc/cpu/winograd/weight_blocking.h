@@ -42,19 +42,19 @@ struct WinogradWeightScratch {
   Sum *rows, *pixels;    // copies of the sources and of grad_output
   Sum* sums;             // of an item, if there is one chunk
 
-  static WinogradWeightScratch in(Carver<Sum>& carver, const WinogradWeightBlocking& b) {
-    WinogradWeightScratch s;
-    s.sources = carver.next(kNumbers * b.source_stride());
-    s.grads = carver.next(kNumbers * b.grad_stride());
-    s.rows = carver.next(b.buffer.size());
-    s.pixels = carver.next(4 * b.longest_row * b.sums.lanes);
-    s.sums = carver.next(b.chunks.count == 1 ? b.sums.item_size() : 0);
+  static WinogradWeightScratch in(ScratchPieces<Sum>& pieces, const WinogradWeightBlocking& b) {
+    WinogradWeightScratch s{};
+    s.sources = pieces.next(kNumbers * b.source_stride());
+    s.grads = pieces.next(kNumbers * b.grad_stride());
+    s.rows = pieces.next(b.buffer.size());
+    s.pixels = pieces.next(4 * b.longest_row * b.sums.lanes);
+    s.sums = pieces.next(b.chunks.count == 1 ? b.sums.item_size() : 0);
     return s;
   }
 
   // In elements.
   static int64_t size(const WinogradWeightBlocking& blocking) {
-    Carver<Sum> counter;
+    ScratchPieces<Sum> counter;
     in(counter, blocking);
     return counter.used;
   }
