@@ -73,6 +73,17 @@ class Walk:
         """The half-open range of taps whose source is inside the image."""
     def interior(self) -> tuple[int, int]:
         """The half-open range of destination pixels that meet every tap."""
+    def pixels_apart(self) -> int:
+        """The distance of two destination pixels that share sources: see tap_groups."""
+    def tap_groups(self, taps: tuple[int, int], largest: int) -> list[list[int]]:
+        """Groups of taps that share sources, as [first tap, step from tap to tap, count].
+
+        source(d, next tap of the group) = source(d + pixels_apart(), tap).
+        """
+    def pixel_groups(self, pixels: tuple[int, int], most: int) -> list[tuple[int, int]]:
+        """Groups of pixels that share sources, as (first pixel, count)."""
+    def tap_segments(self, pixels: tuple[int, int]) -> list[list[tuple[int, int]]]:
+        """The pixels in ranges of the same taps, as [pixels, taps]."""
     def source(self, d: int, t: int) -> int:
         """origin + d*step + t*tap_step; it may be in the padding."""
     def pixel(self, d: int) -> int:
@@ -160,12 +171,46 @@ def tile(
 ) -> None: ...
 def tile_pack(isa: str, tensor: Memory, vectors: Memory, steps: Sequence[int]) -> None: ...
 def tile_unpack(isa: str, vectors: Memory, tensor: Memory, steps: Sequence[int]) -> None: ...
-def tile_load_row(isa: str, source: Memory, step: int, to: Memory, count: int) -> None: ...
-def tile_split_row(
-    isa: str, source: Memory, step: int, even: Memory, odd: Memory, count: int
+def tile_load_rows(
+    isa: str, source: Memory, step: int, to: Memory, count: int, rows: Sequence[int]
 ) -> None: ...
-def tile_store_row(
-    isa: str, source: Memory, bias: float, to: Memory, step: int, count: int
+def tile_split_rows(
+    isa: str,
+    source: Memory,
+    step: int,
+    even: Memory,
+    odd: Memory,
+    count: int,
+    rows: Sequence[int],
+) -> None: ...
+def tile_store_rows(
+    isa: str,
+    source: Memory,
+    bias: float,
+    to: Memory,
+    step: int,
+    count: int,
+    rows: Sequence[int],
+) -> None: ...
+def tile_slide(
+    isa: str,
+    spread: bool,
+    extents: Sequence[int],
+    source: Memory,
+    weight: Memory,
+    acc: Memory,
+    steps: dict[str, Any],
+    fresh: bool,
+) -> None: ...
+def tile_slide_taps(
+    isa: str,
+    extents: Sequence[int],
+    columns: Sequence[int],
+    source: Memory,
+    grad: Memory,
+    acc: Memory,
+    steps: dict[str, Any],
+    fresh: bool,
 ) -> None: ...
 def tile_copy_vectors(
     isa: str, source: Memory, source_stride: int, to: Memory, to_stride: int, count: int

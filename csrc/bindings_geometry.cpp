@@ -1,6 +1,8 @@
 // The index relation of geometry/axis.h in Python: for the tests, and for kernels that are written there.
 #include "bindings.h"
 #include "conv_checks.h"
+#include "geometry/tap_groups.h"
+#include "geometry/tap_segments.h"
 
 namespace py = pybind11;
 
@@ -50,6 +52,40 @@ std::optional<OutputTileAxis> checked_output_tiles(const Walk& walk) {
   return OutputTileAxis::fits(walk) ? std::optional(OutputTileAxis::of(walk)) : std::nullopt;
 }
 
+Range range_in(const char* name, std::pair<int64_t, int64_t> range, int64_t extent) {
+  const auto [lo, hi] = range;
+  TORCH_CHECK_VALUE(0 <= lo && lo <= hi && hi <= extent, name, " must be a range in [0, ", extent,
+                    "), but got [", lo, ", ", hi, ")");
+  return {lo, hi};
+}
+
+std::vector<std::array<int64_t, 3>> tap_groups(const Walk& walk, std::pair<int64_t, int64_t> taps,
+                                               int64_t largest) {
+  TORCH_CHECK_VALUE(largest >= 1, "largest must be >= 1, but got ", largest);
+  std::vector<std::array<int64_t, 3>> groups;
+  for (const TapGroup& group : TapGroup::of(walk, range_in("taps", taps, walk.T), largest))
+    groups.push_back({group.first_tap, group.tap_step, group.count});
+  return groups;
+}
+
+std::vector<std::pair<int64_t, int64_t>> pixel_groups(const Walk& walk,
+                                                      std::pair<int64_t, int64_t> pixels,
+                                                      int64_t most) {
+  TORCH_CHECK_VALUE(most >= 1, "most must be >= 1, but got ", most);
+  std::vector<std::pair<int64_t, int64_t>> groups;
+  for (const PixelGroup& group : PixelGroup::of(walk, range_in("pixels", pixels, walk.D), most))
+    groups.emplace_back(group.first, group.rows);
+  return groups;
+}
+
+std::vector<std::array<std::pair<int64_t, int64_t>, 2>> tap_segments(
+    const Walk& walk, std::pair<int64_t, int64_t> pixels) {
+  std::vector<std::array<std::pair<int64_t, int64_t>, 2>> segments;
+  for (const TapSegment& segment : TapSegment::of(walk, range_in("pixels", pixels, walk.D)))
+    segments.push_back({as_pair(segment.pixels), as_pair(segment.taps)});
+  return segments;
+}
+
 void bind_walk(py::module_& m) {
   py::class_<Walk>(m, "Walk")
       .def_readonly("D", &Walk::D)
@@ -70,6 +106,10 @@ void bind_walk(py::module_& m) {
           },
           py::arg("d"))
       .def("interior", [](const Walk& walk) { return as_pair(walk.interior()); })
+      .def("pixels_apart", &TapGroup::pixels_apart)
+      .def("tap_groups", &tap_groups, py::arg("taps"), py::arg("largest"))
+      .def("pixel_groups", &pixel_groups, py::arg("pixels"), py::arg("most"))
+      .def("tap_segments", &tap_segments, py::arg("pixels"))
       .def("source", &Walk::source, py::arg("d"), py::arg("t"))
       .def("pixel", &Walk::pixel, py::arg("d"))
       .def("tap", &Walk::tap, py::arg("t"));

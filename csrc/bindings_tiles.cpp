@@ -1,56 +1,19 @@
 // Single kernels of an instruction set in Python, one call each, for the tests of the contract in
 // cpu/kernels/tiles.h. Memory is a tensor of one axis and an offset in elements.
-#include "bindings.h"
-#include "cpu/kernels/isa.h"
+#include "bindings_tiles.h"
 
 namespace py = pybind11;
 
 namespace convgrad {
 namespace {
 
-using at::Tensor;
-using Memory = std::pair<Tensor, int64_t>;
-
-bool runs(const std::string& isa) {
-#if defined(__x86_64__)
-  const bool avx2 = __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma");
-  if (isa == "avx512") return avx2 && __builtin_cpu_supports("avx512f");
-  if (isa == "avx2") return avx2;
-#endif
-  return isa == "baseline";
-}
-
-template <typename T>
-const cpu::Tiles<T, T>& tiles_of(const std::string& isa) {
-  TORCH_CHECK_VALUE(runs(isa), "tiles: isa must be an instruction set of this processor, but got '",
-                    isa, "'");
-#if defined(__x86_64__)
-  if (isa == "avx512") return cpu::avx512_tiles<T, T>();
-  if (isa == "avx2") return cpu::avx2_tiles<T, T>();
-#endif
-  return cpu::baseline_tiles<T, T>();
-}
-
-template <typename T>
-T* at(const Memory& memory) {
-  return memory.first.data_ptr<T>() + memory.second;
-}
-
-// call(T(), tiles) for the dtype of the memory.
-template <typename Call>
-void dispatch(const std::string& isa, const Tensor& memory, const Call& call) {
-  if (memory.scalar_type() == at::kFloat) return call(float(), tiles_of<float>(isa));
-  call(double(), tiles_of<double>(isa));
-}
+using namespace of_tiles;
 
 void tile(const std::string& isa, std::pair<int64_t, int64_t> rows_vecs, const Memory& a,
           const Memory& b, const Memory& acc, const py::dict& steps, bool fresh) {
   const auto [rows, vecs] = rows_vecs;
   const auto step = [&](const char* name) { return steps[name].cast<int64_t>(); };
-  std::vector<cpu::Run> runs;
-  for (const auto& [from_a, from_b] :
-       steps["runs"].cast<std::vector<std::pair<int64_t, int64_t>>>())
-    runs.push_back({from_a, from_b});
+  const std::vector<cpu::Run> runs = runs_of(steps);
   dispatch(isa, a.first, [&](auto zero, const auto& tiles) {
     using T = decltype(zero);
     TORCH_CHECK_VALUE(1 <= vecs && vecs <= cpu::kMaxVecs, "tile: vecs must be from 1 to ",
@@ -104,35 +67,48 @@ void unpack(const std::string& isa, const Memory& vectors, const Memory& tensor,
   });
 }
 
-void load_row(const std::string& isa, const Memory& from, int64_t step, const Memory& to,
-              int64_t count) {
+// `rows` is their number, and the steps from row to row on both sides.
+void load_rows(const std::string& isa, const Memory& from, int64_t step, const Memory& to,
+               int64_t count, std::array<int64_t, 3> rows) {
   dispatch(isa, from.first, [&](auto zero, const auto& tiles) {
     using T = decltype(zero);
-    tiles.load_row({.from = at<T>(from), .step = step, .to = at<T>(to), .count = count});
-  });
-}
-
-void split_row(const std::string& isa, const Memory& from, int64_t step, const Memory& even,
-               const Memory& odd, int64_t count) {
-  dispatch(isa, from.first, [&](auto zero, const auto& tiles) {
-    using T = decltype(zero);
-    tiles.split_row({.from = at<T>(from),
+    tiles.load_rows({.from = at<T>(from),
                      .step = step,
-                     .even = at<T>(even),
-                     .odd = at<T>(odd),
-                     .count = count});
-  });
-}
-
-void store_row(const std::string& isa, const Memory& from, double bias, const Memory& to,
-               int64_t step, int64_t count) {
-  dispatch(isa, from.first, [&](auto zero, const auto& tiles) {
-    using T = decltype(zero);
-    tiles.store_row({.from = at<T>(from),
-                     .bias = static_cast<T>(bias),
                      .to = at<T>(to),
-                     .step = step,
-                     .count = count});
+                     .count = count,
+                     .rows = rows[0],
+                     .from_row = rows[1],
+                     .to_row = rows[2]});
+  });
+}
+
+void split_rows(const std::string& isa, const Memory& from, int64_t step, const Memory& even,
+                const Memory& odd, int64_t count, std::array<int64_t, 3> rows) {
+  dispatch(isa, from.first, [&](auto zero, const auto& tiles) {
+    using T = decltype(zero);
+    tiles.split_rows({.from = at<T>(from),
+                      .step = step,
+                      .even = at<T>(even),
+                      .odd = at<T>(odd),
+                      .count = count,
+                      .rows = rows[0],
+                      .from_row = rows[1],
+                      .to_row = rows[2]});
+  });
+}
+
+void store_rows(const std::string& isa, const Memory& from, double bias, const Memory& to,
+                int64_t step, int64_t count, std::array<int64_t, 3> rows) {
+  dispatch(isa, from.first, [&](auto zero, const auto& tiles) {
+    using T = decltype(zero);
+    tiles.store_rows({.from = at<T>(from),
+                      .bias = static_cast<T>(bias),
+                      .to = at<T>(to),
+                      .step = step,
+                      .count = count,
+                      .rows = rows[0],
+                      .from_row = rows[1],
+                      .to_row = rows[2]});
   });
 }
 
@@ -229,12 +205,12 @@ void bind_tiles(py::module_& m) {
         py::arg("steps"));
   m.def("tile_unpack", &unpack, py::arg("isa"), py::arg("vectors"), py::arg("tensor"),
         py::arg("steps"));
-  m.def("tile_load_row", &load_row, py::arg("isa"), py::arg("source"), py::arg("step"),
-        py::arg("to"), py::arg("count"));
-  m.def("tile_split_row", &split_row, py::arg("isa"), py::arg("source"), py::arg("step"),
-        py::arg("even"), py::arg("odd"), py::arg("count"));
-  m.def("tile_store_row", &store_row, py::arg("isa"), py::arg("source"), py::arg("bias"),
-        py::arg("to"), py::arg("step"), py::arg("count"));
+  m.def("tile_load_rows", &load_rows, py::arg("isa"), py::arg("source"), py::arg("step"),
+        py::arg("to"), py::arg("count"), py::arg("rows"));
+  m.def("tile_split_rows", &split_rows, py::arg("isa"), py::arg("source"), py::arg("step"),
+        py::arg("even"), py::arg("odd"), py::arg("count"), py::arg("rows"));
+  m.def("tile_store_rows", &store_rows, py::arg("isa"), py::arg("source"), py::arg("bias"),
+        py::arg("to"), py::arg("step"), py::arg("count"), py::arg("rows"));
   m.def("tile_copy_vectors", &copy_vectors, py::arg("isa"), py::arg("source"),
         py::arg("source_stride"), py::arg("to"), py::arg("to_stride"), py::arg("count"));
   m.def("tile_transform_sources", &transform_sources, py::arg("isa"), py::arg("rows"),

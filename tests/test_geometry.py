@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from itertools import pairwise, product
 
 import pytest
@@ -243,3 +244,62 @@ def test_same_padding_refuses_what_has_no_answer() -> None:
     message = rf"dilation={largest + 1} and a kernel of 3 taps, .* to be at most {largest}$"
     with pytest.raises(RuntimeError, match=message):
         same_padding(5, 3, 1, largest + 1)
+
+
+# Taps that share sources
+
+
+def walks(axis: Axis) -> list[Walk]:
+    """Of forward, and of each phase of grad_input that has taps."""
+    phases = (axis.inputs_of_phase(first) for first in range(axis.phases()))
+    return [axis.outputs(), *(walk for walk in phases if walk.T > 0)]
+
+
+@given(drawn=axes(), largest=st.integers(1, 4))
+def test_tap_groups_have_each_tap_once_and_share_sources(drawn: DrawnAxis, largest: int) -> None:
+    for walk in walks(Axis(*drawn)):
+        apart = walk.pixels_apart()
+        for taps in ((0, walk.T), (walk.T // 3, walk.T)):
+            seen = []
+            for first, step, count in walk.tap_groups(taps, largest):
+                assert 1 <= count <= largest
+                group = [first + j * step for j in range(count)]
+                for tap, following in pairwise(group):
+                    assert walk.source(0, following) == walk.source(apart, tap)
+                seen += group
+            assert sorted(seen) == list(range(*taps))
+
+
+@given(drawn=axes(), most=st.integers(1, 5))
+def test_pixel_groups_have_each_pixel_once(drawn: DrawnAxis, most: int) -> None:
+    """Pixels of a group are pixels_apart; no group is more than twice as large as another."""
+    for walk in walks(Axis(*drawn)):
+        apart = walk.pixels_apart()
+        groups = walk.pixel_groups((0, walk.D), most)
+        assert all(1 <= count <= most for _, count in groups)
+        pixels = [first + i * apart for first, count in groups for i in range(count)]
+        assert sorted(pixels) == list(range(walk.D))
+
+
+@given(drawn=axes())
+def test_tap_segments_are_the_pixels_of_the_same_taps(drawn: DrawnAxis) -> None:
+    for walk in walks(Axis(*drawn)):
+        segments = walk.tap_segments((0, walk.D))
+        taps = [range_ for pixels, range_ in segments for _ in range(*pixels)]
+        assert taps == [walk.taps_of(d) for d in range(walk.D)]
+        assert all(a != b for (_, a), (_, b) in pairwise(segments))
+
+
+@pytest.mark.parametrize(
+    ("call", "problem"),
+    [
+        (lambda walk: walk.tap_groups((0, 4), 2), r"taps must be a range in \[0, 3\)"),
+        (lambda walk: walk.tap_groups((0, 3), 0), "largest must be >= 1, but got 0"),
+        (lambda walk: walk.pixel_groups((2, 1), 2), r"pixels must be a range in \[0, 5\)"),
+        (lambda walk: walk.pixel_groups((0, 5), 0), "most must be >= 1, but got 0"),
+        (lambda walk: walk.tap_segments((-1, 2)), r"pixels must be a range in \[0, 5\)"),
+    ],
+)
+def test_groups_refuse_other_ranges(call: Callable, problem: str) -> None:
+    with pytest.raises(ValueError, match=problem):
+        call(Axis(5, 3, padding=(1, 1)).outputs())

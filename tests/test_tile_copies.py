@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from itertools import product
+
 import pytest
 import torch
 from tile_memory import dtypes, expect, isas, lanes_of, numbers, poisoned, source
@@ -21,6 +23,9 @@ STEPS = {  # step and lane_stride of the tensor: where vector q and lane l are
 def origin(step: int) -> int:
     """A place from which a negative step stays inside of the memory."""
     return 80 if step < 0 else 0
+
+
+ONE_ROW = (1, 0, 0)
 
 
 @isas
@@ -77,23 +82,54 @@ def test_unpack(isa: str, dtype: torch.dtype, steps: str, count: int) -> None:
 @isas
 @dtypes
 @pytest.mark.parametrize("step", [1, 2, 3, 7, -1])
-def test_rows(isa: str, dtype: torch.dtype, step: int) -> None:
-    """load_row, split_row and store_row have the same correspondence of pixels and numbers."""
+def test_a_row(isa: str, dtype: torch.dtype, step: int) -> None:
+    """load_rows, split_rows and store_rows have the same correspondence of pixels and numbers."""
     values = numbers(600, dtype)
     memory, first = source(values), origin(step)
     start = (memory[0], memory[1] + first)
     for count in range(70):
         pixels = [values[first + j * step].item() for j in range(count)]
         row = poisoned(80, dtype)
-        _C.tile_load_row(isa, start, step, row, count)
+        _C.tile_load_rows(isa, start, step, row, count, ONE_ROW)
         expect(row, dict(enumerate(pixels)))
         even, odd = poisoned(80, dtype), poisoned(80, dtype)
-        _C.tile_split_row(isa, start, step, even, odd, count)
+        _C.tile_split_rows(isa, start, step, even, odd, count, ONE_ROW)
         expect(even, dict(enumerate(pixels[::2])))
         expect(odd, dict(enumerate(pixels[1::2])))
         image = poisoned(600, dtype)
-        _C.tile_store_row(isa, memory, 5.0, (image[0], image[1] + first), step, count)
+        _C.tile_store_rows(isa, memory, 5.0, (image[0], image[1] + first), step, count, ONE_ROW)
         expect(image, {first + j * step: values[j].item() + 5.0 for j in range(count)})
+
+
+@isas
+@dtypes
+@pytest.mark.parametrize("step", [1, 2, 3])
+@pytest.mark.parametrize("count", [1, 5, 16, 21])
+def test_rows(isa: str, dtype: torch.dtype, step: int, count: int) -> None:
+    """Rows are as far apart on either side as it is told: what is between them stays."""
+    values = numbers(600, dtype)
+    memory, rows = source(values), (3, 90, 40)
+    strip = poisoned(200, dtype)
+    _C.tile_load_rows(isa, memory, step, strip, count, rows)
+    expect(
+        strip,
+        {r * 40 + j: values[r * 90 + j * step].item() for r in range(3) for j in range(count)},
+    )
+    even, odd = poisoned(200, dtype), poisoned(200, dtype)
+    _C.tile_split_rows(isa, memory, step, even, odd, count, rows)
+    for half, first in ((even, 0), (odd, 1)):
+        places = product(range(3), range(first, count, 2))
+        expect(half, {r * 40 + j // 2: values[r * 90 + j * step].item() for r, j in places})
+    image = poisoned(400, dtype)
+    _C.tile_store_rows(isa, memory, 5.0, image, step, count, (3, 40, 90))
+    expect(
+        image,
+        {
+            r * 90 + j * step: values[r * 40 + j].item() + 5.0
+            for r in range(3)
+            for j in range(count)
+        },
+    )
 
 
 @isas

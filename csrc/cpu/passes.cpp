@@ -2,6 +2,10 @@
 
 #include <ATen/ATen.h>
 
+#include "cpu/depthwise/gather_channels.h"
+#include "cpu/depthwise/gather_planes.h"
+#include "cpu/depthwise/weight_channels.h"
+#include "cpu/depthwise/weight_planes.h"
 #include "cpu/direct/gather.h"
 #include "cpu/direct/grad_weight.h"
 #include "cpu/pixelwise/gather.h"
@@ -44,6 +48,10 @@ void run_gather(const Tiles<Stored, Sum>& tiles, const Target& target, const Gat
     gather_direct(tiles, g, operands, *direct, panels.data(), panels.order);
   else if (const auto* pixelwise = std::get_if<PixelwiseBlocking>(&blocking))
     gather_pixelwise(tiles, g, operands, *pixelwise);
+  else if (const auto* channels = std::get_if<ChannelBlocking>(&blocking))
+    gather_channels(tiles, g, operands, *channels);
+  else if (const auto* planes = std::get_if<PlaneBlocking>(&blocking))
+    gather_planes(tiles, g, operands, *planes);
   else if (const auto* winograd = std::get_if<WinogradBlocking>(&blocking))
     gather_winograd(tiles, g, operands, *winograd);
 }
@@ -60,10 +68,10 @@ template <typename Stored, typename Sum>
 at::Tensor sums_of_bias(const Tiles<Stored, Sum>& tiles, const at::Tensor& bias) {
   if (std::is_same_v<Stored, Sum> && bias.is_contiguous()) return bias;
   at::Tensor sums = allocate<Sum>(bias.numel());
-  tiles.load_row({.from = bias.const_data_ptr<Stored>(),
-                  .step = bias.stride(0),
-                  .to = sums.mutable_data_ptr<Sum>(),
-                  .count = bias.numel()});
+  tiles.load_rows({.from = bias.const_data_ptr<Stored>(),
+                   .step = bias.stride(0),
+                   .to = sums.mutable_data_ptr<Sum>(),
+                   .count = bias.numel()});
   return sums;
 }
 
@@ -111,9 +119,13 @@ void grad_weight(const Tiles<Stored, Sum>& tiles, const ConvShape& shape, const 
   const WeightOperands<Stored> operands{{strides.input, input.const_data_ptr<Stored>()},
                                         {strides.output, grad_output.const_data_ptr<Stored>()},
                                         {strides.weight, grad_weight.mutable_data_ptr<Stored>()}};
-  const Blocking blocking = plan_grad_weight(target_of(tiles), shape, strides.input).blocking;
+  const Blocking blocking = plan_grad_weight(target_of(tiles), shape, strides).blocking;
   if (const auto* winograd = std::get_if<WinogradWeightBlocking>(&blocking))
     return grad_weight_winograd(tiles, shape, *winograd, operands);
+  if (const auto* channels = std::get_if<ChannelWeightBlocking>(&blocking))
+    return weight_channels(tiles, shape, *channels, operands);
+  if (const auto* planes = std::get_if<PlaneWeightBlocking>(&blocking))
+    return weight_planes(tiles, shape, *planes, operands);
   grad_weight_direct(tiles, shape, std::get<WeightBlocking>(blocking), operands);
 }
 

@@ -41,6 +41,48 @@ Plan pixelwise_plan(const Target& target, const Gather& g) {
           .scratch_bytes = product(blocking.scratch_size(), target.tiles.sum_bytes)};
 }
 
+constexpr const char* kFewChannels =
+    "groups have few channels: lanes are pixels, and rows of pixels share their sources";
+
+constexpr const char* kAdjacentChannels =
+    "every channel is a group, and channels are adjacent: lanes are groups";
+
+Plan channel_plan(const Target& target, const Gather& g) {
+  const ChannelBlocking blocking = ChannelBlocking::of(target, g);
+  return {.path = "depthwise",
+          .reason = kAdjacentChannels,
+          .blocking = blocking,
+          .packed_bytes = product(blocking.packed_size(g), target.tiles.sum_bytes),
+          .scratch_bytes = product(blocking.scratch_size(g), target.tiles.sum_bytes)};
+}
+
+Plan channel_plan(const Target& target, const ConvShape& shape) {
+  const ChannelWeightBlocking blocking = ChannelWeightBlocking::of(target, shape);
+  return {.path = "depthwise",
+          .reason = kAdjacentChannels,
+          .blocking = blocking,
+          .packed_bytes = product(blocking.sums_size(), target.tiles.sum_bytes),
+          .scratch_bytes = product(blocking.scratch_size(shape), target.tiles.sum_bytes)};
+}
+
+Plan plane_plan(const Target& target, const Gather& g) {
+  const PlaneBlocking blocking = PlaneBlocking::of(target, g);
+  return {.path = "depthwise",
+          .reason = kFewChannels,
+          .blocking = blocking,
+          .packed_bytes = 0,
+          .scratch_bytes = product(blocking.scratch_size(g), target.tiles.sum_bytes)};
+}
+
+Plan plane_plan(const Target& target, const ConvShape& shape) {
+  const PlaneWeightBlocking blocking = PlaneWeightBlocking::of(target, shape);
+  return {.path = "depthwise",
+          .reason = kFewChannels,
+          .blocking = blocking,
+          .packed_bytes = product(blocking.taps_size(shape), target.tiles.sum_bytes),
+          .scratch_bytes = product(blocking.scratch_size(), target.tiles.sum_bytes)};
+}
+
 constexpr const char* kWinogradPays =
     "Winograd is allowed, and saves more multiplications than its transforms cost";
 
@@ -58,6 +100,8 @@ Plan winograd_plan(const Target& target, const Gather& g) {
 
 Plan plan_gather(const Target& target, const Gather& g) {
   if (g.taps() == 0) return {"zeros", "no tap meets these pixels", std::monostate{}, 0, 0};
+  if (!ChannelBlocking::why_not(target, g)) return channel_plan(target, g);
+  if (!PlaneBlocking::why_not(target, g)) return plane_plan(target, g);
   const char* const not_pixelwise = why_not_pixelwise(target, g);
   if (!not_pixelwise) return pixelwise_plan(target, g);
   const char* const not_winograd = why_not_winograd(target, g);
@@ -65,8 +109,11 @@ Plan plan_gather(const Target& target, const Gather& g) {
   return direct_plan(target, g, g.taps() == 1 ? not_pixelwise : not_winograd);
 }
 
-Plan plan_grad_weight(const Target& target, const ConvShape& shape, const Strides& input) {
+Plan plan_grad_weight(const Target& target, const ConvShape& shape, const PassStrides& strides) {
   const int64_t bytes = target.tiles.sum_bytes;
+  if (!ChannelWeightBlocking::why_not(target, shape, strides.input, strides.output))
+    return channel_plan(target, shape);
+  if (!PlaneWeightBlocking::why_not(target, shape)) return plane_plan(target, shape);
   const char* const not_winograd = why_not_winograd(target, shape);
   if (!not_winograd) {
     const auto blocking = WinogradWeightBlocking::of(target, shape);
@@ -77,7 +124,7 @@ Plan plan_grad_weight(const Target& target, const ConvShape& shape, const Stride
             .packed_bytes = product(chunks, blocking.sums_size(), bytes),
             .scratch_bytes = product(WinogradWeightScratch<float>::size(blocking), bytes)};
   }
-  const WeightBlocking blocking = WeightBlocking::of(target, shape, input);
+  const WeightBlocking blocking = WeightBlocking::of(target, shape, strides.input);
   return {.path = "direct",
           .reason = not_winograd,
           .blocking = blocking,

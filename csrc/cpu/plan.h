@@ -4,6 +4,8 @@
 
 #include <variant>
 
+#include "cpu/depthwise/blocking.h"
+#include "cpu/depthwise/channel_blocking.h"
 #include "cpu/direct/blocking.h"
 #include "cpu/direct/weight_blocking.h"
 #include "cpu/pixelwise/blocking.h"
@@ -14,8 +16,9 @@
 namespace convgrad::cpu {
 
 // A phase of grad_input that no tap meets has no blocking: it is zero.
-using Blocking = std::variant<std::monostate, DirectBlocking, PixelwiseBlocking, WinogradBlocking,
-                              WeightBlocking, WinogradWeightBlocking>;
+using Blocking = std::variant<std::monostate, DirectBlocking, PixelwiseBlocking, ChannelBlocking,
+                              PlaneBlocking, WinogradBlocking, WeightBlocking,
+                              ChannelWeightBlocking, PlaneWeightBlocking, WinogradWeightBlocking>;
 
 struct Plan {
   const char* path;
@@ -27,6 +30,6 @@ struct Plan {
 
 // Of forward, or of one phase of grad_input.
 Plan plan_gather(const Target& target, const Gather& g);
-Plan plan_grad_weight(const Target& target, const ConvShape& shape, const Strides& input);
+Plan plan_grad_weight(const Target& target, const ConvShape& shape, const PassStrides& strides);
 
 }  // namespace convgrad::cpu

@@ -45,6 +45,32 @@ Details details(const PixelwiseBlocking& b, const TileShape& tiles) {
           {"source", b.in_place ? "the tensor" : "strips"}};
 }
 
+Details details(const ChannelBlocking& b, const TileShape&) {
+  return {{"lanes", "groups"},
+          {"tile, rows x vectors", times(max_slide_rows(b.width / b.lanes), b.width / b.lanes)}};
+}
+
+Details details(const ChannelWeightBlocking& b, const TileShape&) {
+  return {{"lanes", "groups"},
+          {"groups of an item", times(b.parts.size * b.lanes)},
+          {"chunks of rows", times(b.chunks.count)}};
+}
+
+Details details(const PlaneBlocking& b, const TileShape& tiles) {
+  const int64_t vectors = b.lanes.width / tiles.lanes;
+  return {{"lanes", "pixels of a row"},
+          {"tile, rows x vectors", times(b.tile_rows, std::min<int64_t>(kMaxSlideVecs, vectors))},
+          {"band, rows", times(b.rows.size)},
+          {"images of an item", times(b.lanes.images.size)}};
+}
+
+Details details(const PlaneWeightBlocking& b, const TileShape&) {
+  return {{"lanes", "pixels of a row"},
+          {"band, rows", times(b.rows.size)},
+          {"images at a time", times(b.lanes.images.size)},
+          {"chunks of bands", times(b.chunks.count)}};
+}
+
 Details details(const WinogradBlocking& b, const TileShape&) {
   return {{"tile, rows x vectors", times(b.rows, b.slices.size)},
           {"output tiles of an item", times(b.tiles_of_span())},
@@ -122,7 +148,7 @@ std::vector<Counted> count_phases(Pass pass, const Target& target, const ConvSha
     });
   } else {
     const Walk h = shape.h.outputs(), w = shape.w.outputs();
-    add(all, count(plan_grad_weight(target, shape, strides.input), tiles, h, w));
+    add(all, count(plan_grad_weight(target, shape, strides), tiles, h, w));
   }
   return all;
 }

@@ -89,9 +89,15 @@ struct Walk {
 
   // Every source that one of these destination pixels reads, and the pixels between them.
   constexpr Range sources_of(Range d) const {
+    const Range sources = padded_sources_of(d);
+    return Range::within(sources.lo, sources.hi, S);
+  }
+
+  // The same with those in the padding.
+  constexpr Range padded_sources_of(Range d) const {
     if (T == 0 || d.size() == 0) return {0, 0};
     const int64_t nearest = tap_step > 0 ? 0 : T - 1, farthest = T - 1 - nearest;
-    return Range::within(source(d.lo, nearest), source(d.hi - 1, farthest) + 1, S);
+    return {source(d.lo, nearest), source(d.hi - 1, farthest) + 1};
   }
 };
 

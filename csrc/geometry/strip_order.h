@@ -17,8 +17,12 @@ struct StripOrder {
   int64_t phase_size;  // positions of a phase
 
   static StripOrder of(const Walk& walk, Range destination) {
-    const Range sources = walk.sources_of(destination);
-    return {sources, walk.step, ceil_div(sources.size(), walk.step)};
+    return of_sources(walk.sources_of(destination), walk.step);
+  }
+
+  // With places for the sources in the padding.
+  static StripOrder with_padding(const Walk& walk, Range destination) {
+    return of_sources(walk.padded_sources_of(destination), walk.step);
   }
 
   // Positions for `sources` sources; the last one of a phase that is one short stays empty.
@@ -35,6 +39,12 @@ struct StripOrder {
     return std::max<int64_t>(0, ceil_div(sources.size() - phase, step));
   }
 
+  // The positions in a phase whose sources are inside an image of S pixels.
+  constexpr Range inside(int64_t phase, int64_t S) const {
+    const int64_t first = first_source(phase);
+    return Range::within(ceil_div(-first, step), ceil_div(S - first, step), sources_in(phase));
+  }
+
   // The phases that some tap of the walk reads.
   std::vector<int64_t> phases_read(const Walk& walk) const {
     std::vector<int64_t> phases;
@@ -45,6 +55,11 @@ struct StripOrder {
     std::sort(phases.begin(), phases.end());
     phases.erase(std::unique(phases.begin(), phases.end()), phases.end());
     return phases;
+  }
+
+ private:
+  static StripOrder of_sources(Range sources, int64_t step) {
+    return {sources, step, ceil_div(sources.size(), step)};
   }
 };
 

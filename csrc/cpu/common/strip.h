@@ -58,10 +58,10 @@ class Strip {
       const Stored* pixels = from + c * image.c;
       Sum* to = strip + c * channel_size();
       if (whole_rows)
-        tiles->load_row({.from = pixels + h.sources.lo * image.h + w.sources.lo,
-                         .step = 1,
-                         .to = to,
-                         .count = h.size() * w.size()});
+        tiles->load_rows({.from = pixels + h.sources.lo * image.h + w.sources.lo,
+                          .step = 1,
+                          .to = to,
+                          .count = h.size() * w.size()});
       else
         fill_channel(to, pixels, image);
     }
@@ -70,23 +70,30 @@ class Strip {
  private:
   void fill_channel(Sum* channel, const Stored* pixels, const Strides& image) const {
     for (int64_t phase : phases_h)
-      for (int64_t j : Range{0, h.sources_in(phase)})
-        fill_row(channel + (phase * h.phase_size + j) * w.size(),
-                 pixels + (h.first_source(phase) + j * h.step) * image.h, image.w);
+      fill_rows(channel + phase * h.phase_size * w.size(), pixels + h.first_source(phase) * image.h,
+                h.sources_in(phase), image);
   }
 
-  void fill_row(Sum* row, const Stored* pixels, int64_t pixel_stride) const {
-    if (w.step == 2 && pixel_stride == 1 && phases_w.size() == 2)
-      return tiles->split_row({.from = pixels + w.sources.lo,
-                               .step = 1,
-                               .even = row,
-                               .odd = row + w.phase_size,
-                               .count = w.sources.size()});
+  // The rows of a phase.
+  void fill_rows(Sum* to, const Stored* pixels, int64_t rows, const Strides& image) const {
+    const int64_t down = place(h.step, image.h);
+    if (w.step == 2 && image.w == 1 && phases_w.size() == 2)
+      return tiles->split_rows({.from = pixels + w.sources.lo,
+                                .step = 1,
+                                .even = to,
+                                .odd = to + w.phase_size,
+                                .count = w.sources.size(),
+                                .rows = rows,
+                                .from_row = down,
+                                .to_row = w.size()});
     for (int64_t phase : phases_w)
-      tiles->load_row({.from = pixels + w.first_source(phase) * pixel_stride,
-                       .step = place(w.step, pixel_stride),
-                       .to = row + phase * w.phase_size,
-                       .count = w.sources_in(phase)});
+      tiles->load_rows({.from = pixels + w.first_source(phase) * image.w,
+                        .step = place(w.step, image.w),
+                        .to = to + phase * w.phase_size,
+                        .count = w.sources_in(phase),
+                        .rows = rows,
+                        .from_row = down,
+                        .to_row = w.size()});
   }
 
   const Tiles<Stored, Sum>* tiles;

@@ -7,6 +7,7 @@
 #include "cpu/common/blocks.h"
 #include "cpu/common/gather.h"
 #include "cpu/common/layout.h"
+#include "geometry/tap_segments.h"
 
 namespace convgrad::cpu {
 
@@ -50,8 +51,8 @@ class Schedule {
  public:
   Schedule(const Gather& g, const SourceLayout& from, const Band& band, int64_t max_rows)
       : g(g),
-        rows(segments_of(g.h, band.ys)),
-        columns(segments_of(g.w, band.xs)),
+        rows(TapSegment::of(g.h, band.ys)),
+        columns(TapSegment::of(g.w, band.xs)),
         band(band),
         down(from.down),
         right(from.right),
@@ -59,16 +60,11 @@ class Schedule {
 
   template <typename Visit>
   void for_each_rectangle(const Visit& visit) const {
-    for (const Segment& column : columns)
-      for (const Segment& row : rows) visit(rectangle(row, column), row.taps, column.taps);
+    for (const TapSegment& column : columns)
+      for (const TapSegment& row : rows) visit(rectangle(row, column), row.taps, column.taps);
   }
 
  private:
-  // Pixels next to each other on one axis that meet the same taps.
-  struct Segment {
-    Range pixels, taps;
-  };
-
   // From pixel to pixel of the destination.
   int64_t to_down() const { return place(g.h.pixel_step, g.destination.h); }
   int64_t to_right() const { return place(g.w.pixel_step, g.destination.w); }
@@ -76,7 +72,7 @@ class Schedule {
   // Lines go along the rows; where the rectangle is stored without a gap, it is one line. They go down the
   // columns only where the rows are too short to keep the multipliers busy, because each pixel of a column is
   // in a cache line of its own.
-  Rectangle rectangle(const Segment& row, const Segment& column) const {
+  Rectangle rectangle(const TapSegment& row, const TapSegment& column) const {
     constexpr int64_t kShortRow = 5;
     const Range ys = row.pixels, xs = column.pixels;
     Rectangle found{first_line(ys, xs), ys.size(), down, to_down(), max_rows};
@@ -105,20 +101,8 @@ class Schedule {
     return line;
   }
 
-  static std::vector<Segment> segments_of(const Walk& walk, Range pixels) {
-    std::vector<Segment> segments;
-    for (int64_t d : pixels) {
-      const Range taps = walk.taps_of(d);
-      if (!segments.empty() && segments.back().taps == taps)
-        segments.back().pixels.hi = d + 1;
-      else
-        segments.push_back({{d, d + 1}, taps});
-    }
-    return segments;
-  }
-
   const Gather& g;
-  std::vector<Segment> rows, columns;
+  std::vector<TapSegment> rows, columns;
   Band band;
   int64_t down, right;  // from pixel to pixel of the source
   int64_t max_rows;

@@ -30,19 +30,20 @@ inline void convert_vector(const From* from, To* to) {
   store(vector, to);
 }
 
-// Some lanes of a vector, or all: by fours, of which the last ones may overlap the ones before.
+// visit(at) for vectors that cover `count` elements, of which the last one may overlap the one before it: as wide as
+// LANES, or as the count allows.
+template <int LANES, typename Visit>
+inline void for_each_vector(int64_t count, const Visit& visit) {
+  if constexpr (LANES > 1)
+    if (count < LANES) return for_each_vector<LANES / 2>(count, visit);
+  for (int64_t at = 0; at < count; at += LANES)
+    visit(std::integral_constant<int, LANES>(), at + LANES <= count ? at : count - LANES);
+}
+
 template <typename From, typename To, int LANES>
-void convert_lanes(const From* from, To* to, int64_t count) {
-  if (count == LANES) {
-    convert_vector<From, To, LANES>(from, to);
-  } else if (count < 4) {
-    for (int64_t lane = 0; lane < count; ++lane) to[lane] = static_cast<To>(from[lane]);
-  } else {
-    for (int64_t lane = 0; lane < count; lane += 4) {
-      const int64_t at = lane + 4 <= count ? lane : count - 4;
-      convert_vector<From, To, 4>(from + at, to + at);
-    }
-  }
+inline void convert_row(const From* from, To* to, int64_t count) {
+  for_each_vector<LANES>(
+      count, [&](auto lanes, int64_t at) { convert_vector<From, To, lanes>(from + at, to + at); });
 }
 
 // low = a0 b0 a1 b1 and high = a2 b2 a3 b3. Results are references, because no calling convention returns a
@@ -98,8 +99,8 @@ void pack(const PackArgs<Stored, Sum>& s) {
   int64_t done = 0;
   if (s.lane_stride == 1) {
     for (int64_t q = 0; q < s.count; ++q)
-      convert_lanes<Stored, Sum, LANES>(s.tensor + q * s.step, s.vectors + q * s.vector_stride,
-                                        s.lanes);
+      convert_row<Stored, Sum, LANES>(s.tensor + q * s.step, s.vectors + q * s.vector_stride,
+                                      s.lanes);
     done = s.lanes;
   } else {
     done = for_each_block<LANES>(s, [&](const Stored* tensor, Sum* vectors) {
@@ -117,8 +118,8 @@ template <typename Stored, typename Sum, int LANES>
 void unpack(const UnpackArgs<Stored, Sum>& s) {
   if (s.lane_stride == 1) {
     for (int64_t q = 0; q < s.count; ++q)
-      convert_lanes<Sum, Stored, LANES>(s.vectors + q * s.vector_stride, s.tensor + q * s.step,
-                                        s.lanes);
+      convert_row<Sum, Stored, LANES>(s.vectors + q * s.vector_stride, s.tensor + q * s.step,
+                                      s.lanes);
     return;
   }
   const int64_t done = for_each_block<LANES>(s, [&](Stored* tensor, const Sum* vectors) {
@@ -137,25 +138,39 @@ void copy_vectors(const CopyArgs<Sum>& s) {
 }
 
 // The compiler makes shuffles of a constant step.
-template <typename Stored, typename Sum>
-void load_row(const LoadArgs<Stored, Sum>& s) {
-  if (s.step == 1 && std::is_same_v<Stored, Sum>)
-    __builtin_memcpy(s.to, s.from, s.count * sizeof(Sum));
-  else if (s.step == 1)
-    for (int64_t j = 0; j < s.count; ++j) s.to[j] = static_cast<Sum>(s.from[j]);
-  else if (s.step == 2)
-    for (int64_t j = 0; j < s.count; ++j) s.to[j] = static_cast<Sum>(s.from[j * 2]);
-  else
-    for (int64_t j = 0; j < s.count; ++j) s.to[j] = static_cast<Sum>(s.from[j * s.step]);
+template <typename Stored, typename Sum, int LANES>
+void load_rows(const LoadArgs<Stored, Sum>& s) {
+  for (int64_t r = 0; r < s.rows; ++r) {
+    const Stored* from = s.from + r * s.from_row;
+    Sum* to = s.to + r * s.to_row;
+    if (s.step == 1)
+      convert_row<Stored, Sum, LANES>(from, to, s.count);
+    else if (s.step == 2)
+      for (int64_t j = 0; j < s.count; ++j) to[j] = static_cast<Sum>(from[j * 2]);
+    else
+      for (int64_t j = 0; j < s.count; ++j) to[j] = static_cast<Sum>(from[j * s.step]);
+  }
 }
 
-template <typename Stored, typename Sum>
-void store_row(const StoreArgs<Stored, Sum>& s) {
-  if (s.step == 1)
-    for (int64_t j = 0; j < s.count; ++j) s.to[j] = static_cast<Stored>(s.from[j] + s.bias);
-  else
-    for (int64_t j = 0; j < s.count; ++j)
-      s.to[j * s.step] = static_cast<Stored>(s.from[j] + s.bias);
+template <typename Stored, typename Sum, int LANES>
+inline void store_vector(const Sum* from, Sum bias, Stored* to) {
+  typename VectorOf<Sum, LANES * sizeof(Sum)>::type sums;
+  load(from, sums);
+  store_as<Sum, Stored, LANES>(sums + bias, to);
+}
+
+template <typename Stored, typename Sum, int LANES>
+void store_rows(const StoreArgs<Stored, Sum>& s) {
+  for (int64_t r = 0; r < s.rows; ++r) {
+    const Sum* from = s.from + r * s.from_row;
+    Stored* to = s.to + r * s.to_row;
+    if (s.step == 1)
+      for_each_vector<LANES>(s.count, [&](auto lanes, int64_t at) {
+        store_vector<Stored, Sum, lanes>(from + at, s.bias, to + at);
+      });
+    else
+      for (int64_t j = 0; j < s.count; ++j) to[j * s.step] = static_cast<Stored>(from[j] + s.bias);
+  }
 }
 
 // even, odd = the elements of a and then of b at even and at odd places.
@@ -177,7 +192,7 @@ void unzip(const V& a, const V& b, V& even, V& odd) {
 #endif
 }
 
-// Splits `pairs` pairs of adjacent elements, of which the last vector may overlap the one before it; false if
+// Splits `pairs` pairs of adjacent elements of a row, of which the last vector may overlap the one before it; false if
 // they do not fill a vector.
 template <typename Stored, typename Sum, int LANES>
 bool split_pairs(const SplitArgs<Stored, Sum>& s, int64_t pairs) {
@@ -196,25 +211,30 @@ bool split_pairs(const SplitArgs<Stored, Sum>& s, int64_t pairs) {
 }
 
 template <typename Stored, typename Sum, int LANES>
-void split_row(const SplitArgs<Stored, Sum>& s) {
+void split_rows(const SplitArgs<Stored, Sum>& s) {
   const int64_t pairs = s.count / 2;
-  const bool done = s.step == 1 && (split_pairs<Stored, Sum, LANES>(s, pairs) ||
-                                    split_pairs<Stored, Sum, 4>(s, pairs) ||
-                                    split_pairs<Stored, Sum, 2>(s, pairs));
-  for (int64_t p = done ? pairs : 0; p < pairs; ++p) {
-    s.even[p] = static_cast<Sum>(s.from[2 * p * s.step]);
-    s.odd[p] = static_cast<Sum>(s.from[(2 * p + 1) * s.step]);
+  SplitArgs<Stored, Sum> row = s;
+  for (int64_t r = 0; r < s.rows; ++r) {
+    row.from = s.from + r * s.from_row;
+    row.even = s.even + r * s.to_row, row.odd = s.odd + r * s.to_row;
+    const bool done = s.step == 1 && (split_pairs<Stored, Sum, LANES>(row, pairs) ||
+                                      split_pairs<Stored, Sum, 4>(row, pairs) ||
+                                      split_pairs<Stored, Sum, 2>(row, pairs));
+    for (int64_t p = done ? pairs : 0; p < pairs; ++p) {
+      row.even[p] = static_cast<Sum>(row.from[2 * p * s.step]);
+      row.odd[p] = static_cast<Sum>(row.from[(2 * p + 1) * s.step]);
+    }
+    if (s.count % 2 != 0) row.even[pairs] = static_cast<Sum>(row.from[(s.count - 1) * s.step]);
   }
-  if (s.count % 2 != 0) s.even[pairs] = static_cast<Sum>(s.from[(s.count - 1) * s.step]);
 }
 
 template <typename Stored, typename Sum, int LANES>
 void enter_copies(Tiles<Stored, Sum>& tiles) {
   tiles.pack = pack<Stored, Sum, LANES>;
   tiles.unpack = unpack<Stored, Sum, LANES>;
-  tiles.load_row = load_row<Stored, Sum>;
-  tiles.split_row = split_row<Stored, Sum, LANES>;
-  tiles.store_row = store_row<Stored, Sum>;
+  tiles.load_rows = load_rows<Stored, Sum, LANES>;
+  tiles.split_rows = split_rows<Stored, Sum, LANES>;
+  tiles.store_rows = store_rows<Stored, Sum, LANES>;
   tiles.copy_vectors = copy_vectors<Sum, LANES>;
 }
 

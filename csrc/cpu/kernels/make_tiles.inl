@@ -2,8 +2,9 @@
 // file in a translation unit of its own, inside its target region; anonymous namespaces keep the linker from
 // merging the builds.
 #include "cpu/kernels/tile.inl"
-// Both after tile.inl.
+// All after tile.inl.
 #include "cpu/kernels/copies.inl"
+#include "cpu/kernels/slide.inl"
 #include "cpu/kernels/transforms.inl"
 
 namespace convgrad::cpu {
@@ -33,6 +34,7 @@ Tiles<Stored, Sum> make_tiles(const char* isa) {
                                     .in_place = std::is_same_v<Stored, Sum>};
   enter_copies<Stored, Sum, LANES>(tiles);
   enter_transforms<Sum, LANES>(tiles);
+  enter_slides<Sum, BYTES, ACCS, kMaxSlideRows, kMaxSlideTaps>(tiles);
   enter_rows<BYTES, ACCS, 1, kMaxRows>(tiles);
   enter_rows<BYTES, ACCS, 2, kMaxRows>(tiles);
   enter_rows<BYTES, ACCS, 3, kMaxRows>(tiles);

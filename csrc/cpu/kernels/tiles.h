@@ -1,7 +1,7 @@
 // The contract between the loop nests and one instruction set's kernels; docs/tile.md explains it.
 //
 // `Stored` is the type of a tensor's elements, `Sum` the type that registers add. Numbers are converted
-// between tensors and vectors, and nowhere else: in pack, load_row, split_row, unpack and store_row.
+// between tensors and vectors, and nowhere else: in pack, load_rows, split_rows, unpack and store_rows.
 #pragma once
 
 #include <cstdint>
@@ -34,6 +34,44 @@ struct TileArgs {
   bool fresh;
 };
 
+// The tile of depthwise loops, in which rows share sources: row i meets under tap j what row i + 1 meets under
+// tap j - 1. Sources and rows are vectors; a weight is a number for all lanes, or a vector.
+//
+//     acc[i][lane] += weight[q][j] * source[q][i + j][lane]      for every tap j, and q in the runs
+//
+// Run q moves the source by run.a and the weight by run.b. All distances are in elements.
+template <typename Sum>
+struct SlideArgs {
+  const Sum* source;      // of row 0 under tap 0
+  int64_t source_stride;  // from row to row, and from tap to tap
+  const Sum* weight;
+  int64_t weight_stride;  // from tap to tap
+  const Run* runs;
+  int64_t run_count;
+  Sum* acc;            // written if `fresh`, otherwise added to
+  int64_t acc_stride;  // from row to row
+  bool fresh;
+};
+
+// The same meetings for grad_weight, whose sums are those of taps in some columns of taps:
+//
+//     acc[column][j][lane] += grad[q][i][lane] * source[q][column][i + j][lane]      for every row i
+//
+// q goes through `length` steps of every run, along which source and grad advance evenly.
+template <typename Sum>
+struct SlideTapsArgs {
+  const Sum* source;
+  int64_t source_stride;   // from row to row, and from tap to tap
+  const int64_t* columns;  // from the source to that of each column of taps
+  const Sum* grad;
+  int64_t grad_stride;  // from row to row
+  const Run* runs;      // of source (a) and grad (b)
+  int64_t run_count, length, source_step, grad_step;
+  Sum* acc;                        // written if `fresh`, otherwise added to
+  int64_t acc_column, acc_stride;  // from column to column, from tap to tap
+  bool fresh;
+};
+
 // Tensor to vectors. Lane l of vector q is the tensor's element q*step + l*lane_stride; lanes from `lanes`
 // on are zero.
 template <typename Stored, typename Sum>
@@ -55,13 +93,14 @@ struct UnpackArgs {
   int64_t count, lanes;
 };
 
-// Pixels of a row to consecutive numbers: to[j] = from[j*step].
+// Pixels of rows to consecutive numbers: to[r*to_row + j] = from[r*from_row + j*step].
 template <typename Stored, typename Sum>
 struct LoadArgs {
   const Stored* from;
   int64_t step;
   Sum* to;
-  int64_t count;
+  int64_t count;  // of a row
+  int64_t rows = 1, from_row = 0, to_row = 0;
 };
 
 // The same, with pixels of even index to `even` and the others to `odd`.
@@ -70,17 +109,19 @@ struct SplitArgs {
   const Stored* from;
   int64_t step;
   Sum *even, *odd;
-  int64_t count;
+  int64_t count;  // of a row
+  int64_t rows = 1, from_row = 0, to_row = 0;
 };
 
-// Consecutive sums to the pixels of a row: to[j*step] = from[j] + bias.
+// Consecutive sums to the pixels of rows: to[r*to_row + j*step] = from[r*from_row + j] + bias.
 template <typename Stored, typename Sum>
 struct StoreArgs {
   const Sum* from;
   Sum bias;
   Stored* to;
   int64_t step;
-  int64_t count;
+  int64_t count;  // of a row
+  int64_t rows = 1, from_row = 0, to_row = 0;
 };
 
 // Vectors to vectors.
@@ -150,6 +191,15 @@ struct WeightArgs {
 constexpr int kMaxRows = 28;
 constexpr int kMaxVecs = 4;
 
+// Of slides. Eight sums hide the latency of a multiply-add on x86-64: four rows of two vectors, or seven of one, which
+// are half or all rows of the smallest common maps. Seven taps are those of the largest common kernels.
+constexpr int kMaxSlideRows = 7;
+constexpr int kMaxSlideTaps = 7;
+constexpr int kMaxSlideVecs = 2;
+constexpr int max_slide_rows(int64_t vecs) { return vecs == 1 ? kMaxSlideRows : 4; }
+constexpr int kMaxSlideTapsRows = 4;  // of grad_output, beside the sums of the taps
+constexpr int kMaxSlideColumns = 3;
+
 // The part of an instruction set's table that a plan counts with.
 struct TileShape {
   const char* isa;                  // the kernel's name: "avx512", "avx2" or "baseline"
@@ -164,6 +214,12 @@ struct TileShape {
     return rows < kMaxRows ? rows : kMaxRows;
   }
   constexpr int64_t vector_bytes() const { return lanes * sum_bytes; }
+
+  // The most columns of a slide of `taps` taps whose sums fit.
+  constexpr int64_t slide_columns(int64_t taps) const {
+    const int64_t columns = max_accs / taps;
+    return columns < kMaxSlideColumns ? columns : kMaxSlideColumns;
+  }
 };
 
 // The kernels of one pair of types on one instruction set.
@@ -173,11 +229,16 @@ struct Tiles : TileShape {
 
   TileFn tile[kMaxVecs + 1][kMaxRows + 1];                 // [vecs][rows], any row_stride
   TileFn tile_of_unit_stride[kMaxVecs + 1][kMaxRows + 1];  // row_stride is 1
+  // [whether a weight is one number for all lanes][vecs][rows][taps]
+  void (*slide[2][kMaxSlideVecs + 1][kMaxSlideRows + 1][kMaxSlideTaps + 1])(const SlideArgs<Sum>&);
+  // [columns][rows][taps], as many columns as registers hold sums for
+  void (*slide_taps[kMaxSlideColumns + 1][kMaxSlideTapsRows + 1][kMaxSlideTaps + 1])(
+      const SlideTapsArgs<Sum>&);
   void (*pack)(const PackArgs<Stored, Sum>&);
   void (*unpack)(const UnpackArgs<Stored, Sum>&);
-  void (*load_row)(const LoadArgs<Stored, Sum>&);
-  void (*split_row)(const SplitArgs<Stored, Sum>&);
-  void (*store_row)(const StoreArgs<Stored, Sum>&);
+  void (*load_rows)(const LoadArgs<Stored, Sum>&);
+  void (*split_rows)(const SplitArgs<Stored, Sum>&);
+  void (*store_rows)(const StoreArgs<Stored, Sum>&);
   void (*copy_vectors)(const CopyArgs<Sum>&);
   void (*transform_sources)(const SourceArgs<Sum>&);
   void (*transform_taps)(const TapArgs<Sum>&);

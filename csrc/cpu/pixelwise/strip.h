@@ -59,7 +59,7 @@ class PixelStrip {
         if (copy.kind == Copy::kZeros)
           std::fill_n(to, copy.count, Sum(0));
         else if (copy.kind == Copy::kPixels)
-          tiles.load_row(
+          tiles.load_rows(
               {.from = from, .step = pixels.source_step(), .to = to, .count = copy.count});
         else if (!blocking.in_place)
           copy_slices(from, copy.count, to);

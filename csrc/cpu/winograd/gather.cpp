@@ -125,11 +125,11 @@ class WinogradLoops {
     for (const TileRow& row : grid.rows(some_tiles))
       for (int64_t i : {0, 1})
         if (grid.h.destination(row.y, i) < g.h.D)
-          store_row(row, i, channels, pixels + i * stride + 2 * row.at);
+          store_rows(row, i, channels, pixels + i * stride + 2 * row.at);
   }
 
   // The upper or lower pixels of a row of output tiles, in all channels of a block.
-  void store_row(const TileRow& row, int64_t i, Range channels, const Sum* pixels) const {
+  void store_rows(const TileRow& row, int64_t i, Range channels, const Sum* pixels) const {
     Stored* const to = operands.destination_at(g, row.n, channels.lo) +
                        g.h.pixel(grid.h.destination(row.y, i)) * g.destination.h +
                        g.w.pixel(grid.w.destination(row.x, 0)) * g.destination.w;

@@ -83,7 +83,7 @@ class TransformedSources {
     const auto place = [&](uint64_t i) { return to + i % 2 * half + i / 2; };
     for (int64_t i : Range{0, rows.inside.lo}) *place(i) = Sum(0);
     for (int64_t i : Range{rows.inside.hi, 2 * rows.count + 2}) *place(i) = Sum(0);
-    tiles.split_row({.from = from,
+    tiles.split_rows({.from = from,
                      .step = grid.w.distance * source.w,
                      .even = place(rows.inside.lo),
                      .odd = place(rows.inside.lo + 1),

@@ -1,0 +1,79 @@
+// The tiles of depthwise loops in Python, one call each, for the tests of their contract in cpu/kernels/tiles.h.
+#include "bindings_tiles.h"
+
+namespace py = pybind11;
+
+namespace convgrad {
+namespace {
+
+using namespace of_tiles;
+
+void check_extent(const char* name, int64_t extent, int64_t most) {
+  TORCH_CHECK_VALUE(1 <= extent && extent <= most, "slide: ", name, " must be from 1 to ", most,
+                    ", but got ", extent);
+}
+
+// `extents` are vectors, rows and taps.
+void slide(const std::string& isa, bool spread, std::array<int64_t, 3> extents,
+           const Memory& source, const Memory& weight, const Memory& acc, const py::dict& steps,
+           bool fresh) {
+  const auto [vecs, rows, taps] = extents;
+  check_extent("vecs", vecs, cpu::kMaxSlideVecs);
+  check_extent("rows", rows, cpu::max_slide_rows(vecs));
+  check_extent("taps", taps, cpu::kMaxSlideTaps);
+  const auto step = [&](const char* name) { return steps[name].cast<int64_t>(); };
+  const std::vector<cpu::Run> runs = runs_of(steps);
+  dispatch(isa, source.first, [&](auto zero, const auto& tiles) {
+    using T = decltype(zero);
+    tiles.slide[spread][vecs][rows][taps]({.source = at<T>(source),
+                                           .source_stride = step("source_stride"),
+                                           .weight = at<T>(weight),
+                                           .weight_stride = step("weight_stride"),
+                                           .runs = runs.data(),
+                                           .run_count = static_cast<int64_t>(runs.size()),
+                                           .acc = at<T>(acc),
+                                           .acc_stride = step("acc_stride"),
+                                           .fresh = fresh});
+  });
+}
+
+// `extents` are rows and taps.
+void slide_taps(const std::string& isa, std::array<int64_t, 2> extents,
+                const std::vector<int64_t>& columns, const Memory& source, const Memory& grad,
+                const Memory& acc, const py::dict& steps, bool fresh) {
+  const auto [rows, taps] = extents;
+  check_extent("rows", rows, cpu::kMaxSlideTapsRows);
+  check_extent("taps", taps, cpu::kMaxSlideTaps);
+  const auto step = [&](const char* name) { return steps[name].cast<int64_t>(); };
+  const std::vector<cpu::Run> runs = runs_of(steps);
+  const auto count = static_cast<int64_t>(columns.size());
+  dispatch(isa, source.first, [&](auto zero, const auto& tiles) {
+    using T = decltype(zero);
+    check_extent("columns", count, tiles.slide_columns(taps));
+    tiles.slide_taps[count][rows][taps]({.source = at<T>(source),
+                                         .source_stride = step("source_stride"),
+                                         .columns = columns.data(),
+                                         .grad = at<T>(grad),
+                                         .grad_stride = step("grad_stride"),
+                                         .runs = runs.data(),
+                                         .run_count = static_cast<int64_t>(runs.size()),
+                                         .length = step("length"),
+                                         .source_step = step("source_step"),
+                                         .grad_step = step("grad_step"),
+                                         .acc = at<T>(acc),
+                                         .acc_column = step("acc_column"),
+                                         .acc_stride = step("acc_stride"),
+                                         .fresh = fresh});
+  });
+}
+
+}  // namespace
+
+void bind_slides(py::module_& m) {
+  m.def("tile_slide", &slide, py::arg("isa"), py::arg("spread"), py::arg("extents"),
+        py::arg("source"), py::arg("weight"), py::arg("acc"), py::arg("steps"), py::arg("fresh"));
+  m.def("tile_slide_taps", &slide_taps, py::arg("isa"), py::arg("extents"), py::arg("columns"),
+        py::arg("source"), py::arg("grad"), py::arg("acc"), py::arg("steps"), py::arg("fresh"));
+}
+
+}  // namespace convgrad

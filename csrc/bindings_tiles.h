@@ -1,0 +1,52 @@
+// What the bindings of single kernels have in common. Memory is a tensor of one axis and an offset in elements.
+#pragma once
+
+#include "bindings.h"
+#include "cpu/kernels/isa.h"
+
+namespace convgrad::of_tiles {
+
+using at::Tensor;
+using Memory = std::pair<Tensor, int64_t>;
+
+inline bool runs(const std::string& isa) {
+#if defined(__x86_64__)
+  const bool avx2 = __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma");
+  if (isa == "avx512") return avx2 && __builtin_cpu_supports("avx512f");
+  if (isa == "avx2") return avx2;
+#endif
+  return isa == "baseline";
+}
+
+template <typename T>
+const cpu::Tiles<T, T>& tiles_of(const std::string& isa) {
+  TORCH_CHECK_VALUE(runs(isa), "tiles: isa must be an instruction set of this processor, but got '",
+                    isa, "'");
+#if defined(__x86_64__)
+  if (isa == "avx512") return cpu::avx512_tiles<T, T>();
+  if (isa == "avx2") return cpu::avx2_tiles<T, T>();
+#endif
+  return cpu::baseline_tiles<T, T>();
+}
+
+template <typename T>
+T* at(const Memory& memory) {
+  return memory.first.data_ptr<T>() + memory.second;
+}
+
+// call(T(), tiles) for the dtype of the memory.
+template <typename Call>
+void dispatch(const std::string& isa, const Tensor& memory, const Call& call) {
+  if (memory.scalar_type() == at::kFloat) return call(float(), tiles_of<float>(isa));
+  call(double(), tiles_of<double>(isa));
+}
+
+// The pairs of steps["runs"].
+inline std::vector<cpu::Run> runs_of(const pybind11::dict& steps) {
+  std::vector<cpu::Run> runs;
+  for (const auto& [a, b] : steps["runs"].cast<std::vector<std::pair<int64_t, int64_t>>>())
+    runs.push_back({a, b});
+  return runs;
+}
+
+}  // namespace convgrad::of_tiles

@@ -1,0 +1,102 @@
+#include "cpu/depthwise/blocking.h"
+
+#include <algorithm>
+
+#include "cpu/common/chains.h"
+#include "cpu/common/threads.h"
+#include "geometry/tap_groups.h"
+
+namespace convgrad::cpu {
+namespace {
+
+constexpr const char* kConverted = "weights have to be converted";
+constexpr const char* kManyChannels = "groups have many channels of the source to sum over";
+constexpr const char* kLargeStrip = "the padded sources of a row are too large for the cache";
+constexpr const char* kLongSum = "the sum needs several levels of chains";
+constexpr const char* kFewGroups = "too few groups to share out";
+
+// Whether pixels fill lanes better than channels of a group do. The number of filters has no influence, because the digits
+// of a filter do not depend on others.
+bool has_few_channels(int64_t groups, int64_t channels) {
+  constexpr int64_t kMost = 4;
+  return channels == 1 || (groups > 1 && channels <= kMost);
+}
+
+// Of the sources of one row, in bytes: a number that no processor changes, because the digits of forward and grad_input
+// depend on the path.
+constexpr int64_t kLargestStrip = 128 << 10;
+
+// The largest bands whose bytes fit into L1d; or, where neighbouring bands would share most of their sources, into a
+// part of the scratch.
+template <typename Bytes>
+Blocks bands_of(const Target& target, const Walk& h, int64_t most, const Bytes& bytes) {
+  const int64_t few = std::min({h.D, 2 * h.T, most});
+  Blocks rows{};
+  for (const int64_t room :
+       {target.cache.l1d, target.cache.sixteenths(4), target.cache.sixteenths(8)}) {
+    rows = Blocks::covering(h.D, most);
+    while (rows.size > 1 && bytes(rows.size) > room) rows = Blocks::covering(h.D, rows.size / 2);
+    if (bytes(rows.size) <= room && rows.size >= few) break;
+  }
+  return rows;
+}
+
+}  // namespace
+
+PlaneBlocking PlaneBlocking::of(const Target& target, const Gather& g) {
+  const int64_t bytes = target.tiles.sum_bytes, lanes = target.tiles.lanes;
+  PlaneBlocking b{};
+  b.lanes = PlaneRows::of(g.w, g.N, lanes);
+  b.tile_rows = max_slide_rows(b.lanes.width / lanes);
+  const int64_t chain = longest_chain(product(g.C, g.taps()));
+  b.tap_columns = Blocks::covering(
+      g.w.T, std::max<int64_t>(1, chain / std::min<int64_t>(g.h.T, kMaxSlideTaps)));
+  const auto strip = [&](int64_t rows) {
+    return PlaneStrip::size(g.h, g.w, rows, b.lanes.images.size, lanes);
+  };
+  b.rows = bands_of(target, g.h, g.h.D, [&](int64_t rows) {
+    return product(product(g.C, strip(rows)) + product(rows, b.lanes.width), bytes);
+  });
+  b.strip_size = strip(b.rows.size);
+  return b;
+}
+
+const char* PlaneBlocking::why_not(const Target& target, const Gather& g) {
+  if (!target.tiles.in_place) return kConverted;
+  if (!has_few_channels(g.groups, g.C)) return kManyChannels;
+  const int64_t row = PlaneStrip::size(g.h, g.w, 1, 1, target.tiles.lanes);
+  if (product(g.C, row, target.tiles.sum_bytes) > kLargestStrip) return kLargeStrip;
+  const PlaneBlocking b = of(target, g);
+  constexpr int64_t kFewChains = 32;
+  const int64_t rows = TapGroup::of(g.h, {0, g.h.T}, kMaxSlideTaps).size();
+  return product(rows, b.tap_columns.count, g.C) > kFewChains ? kLongSum : nullptr;
+}
+
+PlaneWeightBlocking PlaneWeightBlocking::of(const Target& target, const ConvShape& shape) {
+  const int64_t bytes = target.tiles.sum_bytes, lanes = target.tiles.lanes;
+  const Walk h = shape.h.outputs(), w = shape.w.outputs();
+  PlaneWeightBlocking b{};
+  b.C_in = shape.C_in_per_group();
+  b.lanes = PlaneRows::of(w, shape.N, lanes);
+  b.sum_size = product(shape.taps(), lanes);
+  const auto strip = [&](int64_t rows) {
+    return PlaneStrip::size(h, w, rows, b.lanes.images.size, lanes);
+  };
+  const int64_t most = std::max<int64_t>(1, kLongestPixelChain / (b.lanes.width / lanes));
+  b.rows = bands_of(target, h, most, [&](int64_t rows) {
+    return product(product(b.C_in, strip(rows)) + product(rows, b.lanes.width), bytes);
+  });
+  b.strip_size = strip(b.rows.size);
+  const int64_t wanted = ceil_div(kReductionItems, shape.groups);
+  b.chunks = Blocks::covering(b.bands(), ceil_div(b.bands(), wanted));
+  return b;
+}
+
+const char* PlaneWeightBlocking::why_not(const Target& target, const ConvShape& shape) {
+  if (!has_few_channels(shape.groups, shape.C_in_per_group())) return kManyChannels;
+  if (shape.groups * shape.N < kReductionItems) return kFewGroups;
+  const int64_t bytes = product(of(target, shape).scratch_size(), target.tiles.sum_bytes);
+  return bytes > target.cache.sixteenths(16) ? kLargeStrip : nullptr;
+}
+
+}  // namespace convgrad::cpu

@@ -1,0 +1,62 @@
+#include "cpu/depthwise/channel_blocking.h"
+
+#include <algorithm>
+
+#include "cpu/common/chains.h"
+#include "cpu/common/threads.h"
+#include "geometry/tap_groups.h"
+
+namespace convgrad::cpu {
+namespace {
+
+constexpr const char* kNotAdjacent = "channels are not adjacent";
+constexpr const char* kSeveralChannels = "groups have several channels";
+constexpr const char* kFewChannels = "too few channels to fill a vector";
+constexpr const char* kLongRow = "the sums of a row would be larger than the cache";
+constexpr const char* kLongSum = "the sum needs several levels of chains";
+
+// Of sums or of grad_output, in bytes: the same on every processor, as the digits of forward and grad_input are.
+constexpr int64_t kLargestRow = 128 << 10;
+
+}  // namespace
+
+ChannelBlocking ChannelBlocking::of(const Target& target, const Gather& g) {
+  const int64_t lanes = target.tiles.lanes;
+  return {lanes, std::min<int64_t>(kMaxSlideVecs, g.groups / lanes) * lanes};
+}
+
+const char* ChannelBlocking::why_not(const Target& target, const Gather& g) {
+  constexpr int64_t kFewChains = 32;
+  if (!target.tiles.in_place || g.source.c != 1 || g.destination.c != 1) return kNotAdjacent;
+  if (g.C != 1) return kSeveralChannels;
+  if (g.groups < target.tiles.lanes) return kFewChannels;
+  const int64_t row = product(of(target, g).scratch_size(g), target.tiles.sum_bytes);
+  if (row > kLargestRow) return kLongRow;
+  const int64_t chain = product(g.h.T, std::min<int64_t>(g.w.T, kMaxSlideTaps));
+  const int64_t chains = TapGroup::of(g.w, {0, g.w.T}, kMaxSlideTaps).size();
+  return chain > longest_chain(g.taps()) || chains > kFewChains ? kLongSum : nullptr;
+}
+
+ChannelWeightBlocking ChannelWeightBlocking::of(const Target& target, const ConvShape& shape) {
+  ChannelWeightBlocking b{};
+  b.lanes = target.tiles.lanes, b.groups = shape.groups;
+  b.M = shape.C_out_per_group(), b.taps = shape.taps();
+  const int64_t vector = product(b.taps, target.tiles.vector_bytes());
+  const int64_t fitting = std::max<int64_t>(1, target.cache.sixteenths(2) / vector);
+  b.parts = Blocks::covering(ceil_div(shape.groups, b.lanes), fitting);
+  const int64_t rows = product(shape.N, shape.h.O);
+  const int64_t wanted = std::min(rows, ceil_div(kReductionItems, b.parts.count));
+  b.chunks = Blocks::covering(rows, ceil_div(rows, wanted));
+  return b;
+}
+
+const char* ChannelWeightBlocking::why_not(const Target& target, const ConvShape& shape,
+                                           const Strides& input, const Strides& grad_output) {
+  if (!target.tiles.in_place || input.c != 1 || grad_output.c != 1) return kNotAdjacent;
+  if (shape.C_in_per_group() != 1) return kSeveralChannels;
+  if (shape.groups < target.tiles.lanes) return kFewChannels;
+  const int64_t row = product(shape.w.O, target.tiles.vector_bytes());
+  return row > kLargestRow ? kLongRow : nullptr;
+}
+
+}  // namespace convgrad::cpu

@@ -1,0 +1,75 @@
+// How the loops of depthwise convolutions whose channels are adjacent are cut into blocks: the lanes are channels.
+#pragma once
+
+#include <algorithm>
+#include <cstdint>
+#include <vector>
+
+#include "cpu/common/blocks.h"
+#include "cpu/common/gather.h"
+#include "cpu/target.h"
+
+namespace convgrad::cpu {
+
+// Some channels as vectors. The last ones may overlap those before: whole vectors are read and written in place.
+struct ChannelVectors {
+  int64_t first, vecs;
+
+  // Of a range, which has a vector at least.
+  static std::vector<ChannelVectors> of(Range channels, int64_t lanes, int64_t most_vecs) {
+    std::vector<ChannelVectors> all;
+    for (int64_t at = channels.lo; at < channels.hi; at += all.back().vecs * lanes) {
+      const int64_t vecs = std::clamp<int64_t>((channels.hi - at) / lanes, 1, most_vecs);
+      all.push_back({std::min(at, channels.hi - lanes), vecs});
+    }
+    return all;
+  }
+};
+
+// forward and grad_input: an item is a row of the destination.
+struct ChannelBlocking {
+  int64_t lanes;  // of a vector
+  int64_t width;  // from tap to tap of the packed weight, from pixel to pixel of sums, in elements
+
+  static ChannelBlocking of(const Target& target, const Gather& g);
+
+  // Null if these loops can run the pass.
+  static const char* why_not(const Target& target, const Gather& g);
+
+  std::vector<ChannelVectors> vectors(const Gather& g) const {
+    return ChannelVectors::of({0, g.groups}, lanes, width / lanes);
+  }
+  int64_t packed_size(const Gather& g) const {
+    return product(vectors(g).size(), g.M, g.taps(), width);
+  }
+  int64_t scratch_size(const Gather& g) const { return product(g.w.D, width); }  // of a thread
+};
+
+// grad_weight: an item is some groups in a chunk of the rows of all images.
+struct ChannelWeightBlocking {
+  int64_t lanes;
+  int64_t groups, M, taps;  // M output channels of a group
+  Blocks parts;             // of the groups, in vectors
+  Blocks chunks;            // of rows of the output
+
+  static ChannelWeightBlocking of(const Target& target, const ConvShape& shape);
+  static const char* why_not(const Target& target, const ConvShape& shape, const Strides& input,
+                             const Strides& grad_output);
+
+  int64_t items() const { return parts.count * chunks.count; }
+  // The groups of a part; the last ones, as many as a vector, if it would have fewer.
+  Range groups_of(int64_t part) const {
+    const Range vectors = parts.at(part, ceil_div(groups, lanes));
+    const int64_t hi = std::min(vectors.hi * lanes, groups);
+    return {std::min(vectors.lo * lanes, hi - lanes), hi};
+  }
+  // Of all threads, in elements: the sums of every item, as vectors of groups for each tap.
+  int64_t item_size() const { return product(parts.size, M, taps, lanes); }
+  int64_t sums_size() const { return product(items(), item_size()); }
+  // Of a thread, in elements: a row of grad_output, unless its channels are as adjacent as those of the input.
+  int64_t scratch_size(const ConvShape& shape) const {
+    return M == 1 ? 0 : product(shape.w.O, lanes);
+  }
+};
+
+}  // namespace convgrad::cpu

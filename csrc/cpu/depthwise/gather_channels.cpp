@@ -1,0 +1,166 @@
+#include "cpu/depthwise/gather_channels.h"
+
+#include <ATen/ATen.h>
+#include <ATen/Parallel.h>
+
+#include <vector>
+
+#include "cpu/common/scratch.h"
+#include "cpu/common/threads.h"
+#include "geometry/tap_groups.h"
+#include "geometry/tap_segments.h"
+
+namespace convgrad::cpu {
+namespace {
+
+// A tile's part of a row: some pixels under some taps. Distances are in elements.
+struct Slide {
+  int64_t source, weight, sums;  // of the first pixel, under the first tap
+  int64_t weight_stride;         // from tap to tap
+  int64_t pixels, taps;          // no taps: the pixels are zero
+  bool fresh;                    // whether it is the first of its pixels
+};
+
+std::vector<Slide> slides_of_row(const Gather& g, const ChannelBlocking& blocking) {
+  std::vector<Slide> slides;
+  for (const TapSegment& segment : TapSegment::of(g.w, {0, g.w.D}))
+    for (const PixelGroup& pixels :
+         PixelGroup::of(g.w, segment.pixels, max_slide_rows(blocking.width / blocking.lanes))) {
+      const int64_t sums = pixels.first * blocking.width;
+      if (segment.taps.size() == 0)
+        slides.push_back({0, 0, sums, 0, pixels.rows, 0, /*fresh=*/true});
+      bool fresh = true;
+      for (const TapGroup& taps : TapGroup::of(g.w, segment.taps, kMaxSlideTaps)) {
+        slides.push_back({.source = g.w.source(pixels.first, taps.first_tap) * g.source.w,
+                          .weight = taps.first_tap * blocking.width,
+                          .sums = sums,
+                          .weight_stride = taps.tap_step * blocking.width,
+                          .pixels = pixels.rows,
+                          .taps = taps.count,
+                          .fresh = fresh});
+        fresh = false;
+      }
+    }
+  return slides;
+}
+
+// As [vectors][m][t_h][t_w][lanes].
+template <typename Stored, typename Sum>
+at::Tensor pack_weight(const Tiles<Stored, Sum>& tiles, const Gather& g,
+                       const ChannelBlocking& blocking, const Stored* weight) {
+  at::Tensor packed = allocate<Sum>(blocking.packed_size(g));
+  Sum* to = packed.mutable_data_ptr<Sum>();
+  const Stored* const first_tap = weight + g.h.tap(0) * g.weight.h + g.w.tap(0) * g.weight.w;
+  for (const ChannelVectors& some : blocking.vectors(g))
+    for (int64_t row : Range{0, g.M * g.h.T}) {
+      const Stored* const of_row =
+          first_tap + row / g.h.T * g.weight.n + row % g.h.T * g.h.weight_step * g.weight.h;
+      for (int64_t v : Range{0, some.vecs})
+        tiles.pack({.tensor = of_row + (some.first + v * tiles.lanes) * g.weight_of_group,
+                    .step = place(g.w.weight_step, g.weight.w),
+                    .lane_stride = g.weight_of_group,
+                    .vectors = to + v * tiles.lanes,
+                    .vector_stride = blocking.width,
+                    .count = g.w.T,
+                    .lanes = tiles.lanes});
+      to += g.w.T * blocking.width;
+    }
+  return packed;
+}
+
+template <typename Stored, typename Sum>
+class ChannelLoops {
+ public:
+  ChannelLoops(const Tiles<Stored, Sum>& tiles, const Gather& g,
+               const Operands<Stored, Sum>& operands, const ChannelBlocking& blocking,
+               const Sum* packed)
+      : tiles(tiles),
+        g(g),
+        operands(operands),
+        blocking(blocking),
+        packed(packed),
+        vectors(blocking.vectors(g)),
+        slides(slides_of_row(g, blocking)),
+        pixels_apart(TapGroup::pixels_apart(g.w)) {}
+
+  // A row of the destination. `runs` is filled with a run of each tap of a column, `sums` with the row.
+  void run(int64_t n, int64_t y, std::vector<Run>& runs, Sum* sums) const {
+    runs.clear();
+    for (int64_t t : g.h.taps_of(y))
+      runs.push_back({g.h.source(y, t) * g.source.h, t * g.w.T * blocking.width});
+    const Sum* weight = packed;
+    for (const ChannelVectors& some : vectors)
+      for (int64_t m : Range{0, g.M}) {
+        const Sum* const source = as_sums<Sum>(operands.source_at(g, n, some.first));
+        for (const Slide& slide : slides) add_slide(slide, some.vecs, runs, source, weight, sums);
+        for (int64_t v : Range{0, some.vecs})
+          store(n, y, (some.first + v * tiles.lanes) * g.M + m, sums + v * tiles.lanes);
+        weight += g.taps() * blocking.width;
+      }
+  }
+
+ private:
+  void add_slide(const Slide& slide, int64_t vecs, const std::vector<Run>& runs, const Sum* source,
+                 const Sum* weight, Sum* sums) const {
+    SlideArgs<Sum> args{};
+    args.source = source + slide.source;
+    args.source_stride = pixels_apart * g.w.step * g.source.w;
+    args.weight = weight + slide.weight, args.weight_stride = slide.weight_stride;
+    args.runs = runs.data(), args.run_count = slide.taps == 0 ? 0 : runs.size();
+    args.acc = sums + slide.sums, args.acc_stride = pixels_apart * blocking.width;
+    args.fresh = slide.fresh;
+    tiles.slide[false][vecs][slide.pixels][std::max<int64_t>(1, slide.taps)](args);
+  }
+
+  // A vector of a row, whose first channel of the destination is `channel`.
+  void store(int64_t n, int64_t y, int64_t channel, Sum* sums) const {
+    if (operands.bias) add_bias(operands.bias + channel, sums);
+    tiles.unpack({.vectors = sums,
+                  .vector_stride = blocking.width,
+                  .tensor = operands.destination_at(g, n, channel) +
+                            g.h.pixel(y) * g.destination.h + g.w.pixel(0) * g.destination.w,
+                  .step = place(g.w.pixel_step, g.destination.w),
+                  .lane_stride = g.M * g.destination.c,
+                  .count = g.w.D,
+                  .lanes = tiles.lanes});
+  }
+
+  // In place: nothing reads these sums again.
+  void add_bias(const Sum* bias, Sum* sums) const {
+    for (int64_t x : Range{0, g.w.D})
+      for (int64_t lane : Range{0, tiles.lanes})
+        sums[x * blocking.width + lane] += bias[lane * g.M];
+  }
+
+  const Tiles<Stored, Sum>& tiles;
+  const Gather& g;
+  const Operands<Stored, Sum>& operands;
+  const ChannelBlocking& blocking;
+  const Sum* packed;
+  const std::vector<ChannelVectors> vectors;
+  const std::vector<Slide> slides;
+  const int64_t pixels_apart;
+};
+
+}  // namespace
+
+template <typename Stored, typename Sum>
+void gather_channels(const Tiles<Stored, Sum>& tiles, const Gather& g,
+                     const Operands<Stored, Sum>& operands, const ChannelBlocking& blocking) {
+  const at::Tensor packed = pack_weight(tiles, g, blocking, operands.weight);
+  const ChannelLoops<Stored, Sum> loops(tiles, g, operands, blocking, packed.const_data_ptr<Sum>());
+  const int64_t work = product(g.w.D, g.groups, g.M, g.taps());
+  at::parallel_for(0, g.N * g.h.D, grain_of(work), [&](int64_t begin, int64_t end) {
+    const at::Tensor sums = allocate<Sum>(blocking.scratch_size(g));
+    std::vector<Run> runs;
+    for (int64_t row : Range{begin, end})
+      loops.run(row / g.h.D, row % g.h.D, runs, sums.mutable_data_ptr<Sum>());
+  });
+}
+
+template void gather_channels(const Tiles<float, float>&, const Gather&,
+                              const Operands<float, float>&, const ChannelBlocking&);
+template void gather_channels(const Tiles<double, double>&, const Gather&,
+                              const Operands<double, double>&, const ChannelBlocking&);
+
+}  // namespace convgrad::cpu

@@ -1,0 +1,218 @@
+#include "cpu/depthwise/gather_planes.h"
+
+#include <ATen/ATen.h>
+#include <ATen/Parallel.h>
+
+#include <algorithm>
+#include <cmath>
+#include <vector>
+
+#include "cpu/common/scratch.h"
+#include "cpu/common/threads.h"
+#include "cpu/depthwise/plane_strip.h"
+#include "geometry/tap_groups.h"
+
+namespace convgrad::cpu {
+namespace {
+
+// A tile's part of a band: some rows under some taps. Distances are in elements.
+struct Slide {
+  int64_t source, weight, sums;  // of the first row, under the first tap
+  int64_t weight_stride;         // from tap to tap
+  int64_t rows, taps;
+  Range tap_columns;
+  bool fresh;  // whether it is the first of its rows
+};
+
+// What the channels of a band have in common.
+class BandPlan {
+ public:
+  BandPlan(const Gather& g, const PlaneBlocking& blocking, Range ys)
+      : ys(ys),
+        strip(g.h, g.w, ys, blocking.lanes.images.size),
+        pixels_apart(TapGroup::pixels_apart(g.h)),
+        tap_groups(TapGroup::of(g.h, {0, g.h.T}, kMaxSlideTaps)) {
+    for (int64_t t : Range{0, g.w.T})
+      runs.push_back({strip.column(g.w.source(0, t)), g.w.tap(t) * g.weight.w});
+    for (const PixelGroup& pixels : PixelGroup::of(g.h, ys, blocking.tile_rows))
+      add_slides(g, blocking, pixels);
+  }
+
+  const Range ys;
+  const PlaneStrip strip;
+  const int64_t pixels_apart;
+  std::vector<Run> runs;  // of each column of taps
+  std::vector<Slide> slides;
+
+ private:
+  // All taps, cut the same way for every pixel: the order of a sum does not depend on the band.
+  const std::vector<TapGroup> tap_groups;
+
+  // Taps that meet only padding are left out, but for one, which writes zeros.
+  static Range taps_of(const Walk& h, const PixelGroup& pixels, int64_t apart) {
+    const Range first = h.taps_of(pixels.first);
+    const Range last = h.taps_of(pixels.first + (pixels.rows - 1) * apart);
+    const Range taps{std::min(first.lo, last.lo), std::max(first.hi, last.hi)};
+    return taps.size() == 0 ? Range{0, 1} : taps;
+  }
+
+  void add_slides(const Gather& g, const PlaneBlocking& blocking, const PixelGroup& pixels) {
+    bool fresh = true;
+    for (const TapGroup& group : tap_groups) {
+      const TapGroup taps = group.common_with(taps_of(g.h, pixels, pixels_apart));
+      if (taps.count == 0) continue;
+      for (int64_t i : Range{0, blocking.tap_columns.count}) {
+        const int64_t row = strip.row(g.h.source(pixels.first, taps.first_tap));
+        slides.push_back({.source = row * strip.row_size(),
+                          .weight = g.h.tap(taps.first_tap) * g.weight.h,
+                          .sums = (pixels.first - ys.lo) * blocking.lanes.width,
+                          .weight_stride = taps.tap_step * g.h.weight_step * g.weight.h,
+                          .rows = pixels.rows,
+                          .taps = taps.count,
+                          .tap_columns = blocking.tap_columns.at(i, g.w.T),
+                          .fresh = fresh});
+        fresh = false;
+      }
+    }
+  }
+};
+
+template <typename Stored, typename Sum>
+class PlaneLoops {
+ public:
+  PlaneLoops(const Tiles<Stored, Sum>& tiles, const Gather& g,
+             const Operands<Stored, Sum>& operands, const PlaneBlocking& blocking,
+             const BandPlan& band, Sum* scratch)
+      : tiles(tiles),
+        g(g),
+        operands(operands),
+        blocking(blocking),
+        band(band),
+        strips(scratch),
+        sums(strips + blocking.strips_size(g)) {
+    std::fill_n(strips, blocking.strips_size(g), Sum(0));
+  }
+
+  void run(Range images, int64_t group) const {
+    for (int64_t c : Range{0, g.C})
+      for (int64_t n : images)
+        band.strip.fill(tiles, g.source, operands.source_at(g, n, group * g.C + c), n - images.lo,
+                        strips + c * blocking.strip_size);
+    for (int64_t m : Range{0, g.M}) {
+      const Sum* const weight =
+          as_sums<Sum>(operands.weight + group * g.weight_of_group + m * g.weight.n);
+      if (is_finite(weight))
+        add_slides(weight);
+      else
+        for (int64_t n : images) add_meetings(n, group, weight, sums_of(n - images.lo));
+      for (int64_t n : images) store(n, group * g.M + m, sums_of(n - images.lo));
+    }
+  }
+
+ private:
+  Sum* sums_of(int64_t image) const { return sums + image * blocking.lanes.distance; }
+
+  bool is_finite(const Sum* weight) const {
+    bool finite = true;
+    for (int64_t c : Range{0, g.C})
+      for (int64_t t_h : Range{0, g.h.T})
+        for (int64_t t_w : Range{0, g.w.T})
+          finite &= std::isfinite(
+              weight[c * g.weight.c + g.h.tap(t_h) * g.weight.h + g.w.tap(t_w) * g.weight.w]);
+    return finite;
+  }
+
+  void add_slides(const Sum* weight) const {
+    for (const Slide& slide : band.slides)
+      for (int64_t c : Range{0, g.C})
+        add_slide(slide, strips + c * blocking.strip_size, weight + c * g.weight.c,
+                  slide.fresh && c == 0);
+  }
+
+  void add_slide(const Slide& slide, const Sum* strip, const Sum* weight, bool fresh) const {
+    SlideArgs<Sum> args{};
+    args.source = strip + slide.source;
+    args.source_stride = band.pixels_apart * band.strip.row_size();
+    args.weight = weight + slide.weight, args.weight_stride = slide.weight_stride;
+    args.runs = band.runs.data() + slide.tap_columns.lo, args.run_count = slide.tap_columns.size();
+    args.acc = sums + slide.sums, args.acc_stride = band.pixels_apart * blocking.lanes.width;
+    args.fresh = fresh;
+    for (int64_t left = blocking.lanes.width / tiles.lanes; left > 0;) {
+      const int64_t vecs = std::min<int64_t>(left, kMaxSlideVecs);
+      tiles.slide[true][vecs][slide.rows][slide.taps](args);
+      args.source += vecs * tiles.lanes, args.acc += vecs * tiles.lanes, left -= vecs;
+    }
+  }
+
+  // Meeting by meeting, because the product of an infinite weight and a zero of the padding is NaN.
+  void add_meetings(int64_t n, int64_t group, const Sum* weight, Sum* to) const {
+    for (int64_t y : band.ys)
+      for (int64_t x : Range{0, g.w.D}) {
+        Sum sum = 0;
+        for (int64_t c : Range{0, g.C})
+          sum += sum_of_meetings(operands.source_at(g, n, group * g.C + c), weight + c * g.weight.c,
+                                 y, x);
+        to[(y - band.ys.lo) * blocking.lanes.width + x] = sum;
+      }
+  }
+
+  Sum sum_of_meetings(const Stored* plane, const Sum* weight, int64_t y, int64_t x) const {
+    Sum sum = 0;
+    for (int64_t t_h : g.h.taps_of(y))
+      for (int64_t t_w : g.w.taps_of(x))
+        sum += weight[g.h.tap(t_h) * g.weight.h + g.w.tap(t_w) * g.weight.w] *
+               static_cast<Sum>(
+                   plane[g.h.source(y, t_h) * g.source.h + g.w.source(x, t_w) * g.source.w]);
+    return sum;
+  }
+
+  void store(int64_t n, int64_t channel, const Sum* from) const {
+    tiles.store_rows({.from = from,
+                      .bias = operands.bias ? operands.bias[channel] : Sum(0),
+                      .to = operands.destination_at(g, n, channel) +
+                            g.h.pixel(band.ys.lo) * g.destination.h +
+                            g.w.pixel(0) * g.destination.w,
+                      .step = place(g.w.pixel_step, g.destination.w),
+                      .count = g.w.D,
+                      .rows = band.ys.size(),
+                      .from_row = blocking.lanes.width,
+                      .to_row = place(g.h.pixel_step, g.destination.h)});
+  }
+
+  const Tiles<Stored, Sum>& tiles;
+  const Gather& g;
+  const Operands<Stored, Sum>& operands;
+  const PlaneBlocking& blocking;
+  const BandPlan& band;
+  Sum* const strips;  // of each channel of the source
+  Sum* const sums;    // of one channel of the destination, for all images
+};
+
+}  // namespace
+
+// Band by band, as in the loops over all taps.
+template <typename Stored, typename Sum>
+void gather_planes(const Tiles<Stored, Sum>& tiles, const Gather& g,
+                   const Operands<Stored, Sum>& operands, const PlaneBlocking& blocking) {
+  const int64_t items = blocking.items_of_band(g);
+  const int64_t work = product(blocking.rows.size, blocking.lanes.width, g.C, g.M, g.taps());
+  at::parallel_for(0, blocking.rows.count * items, grain_of(work), [&](int64_t begin, int64_t end) {
+    const at::Tensor scratch = allocate<Sum>(blocking.scratch_size(g));
+    for (int64_t i = begin / items; i * items < end; ++i) {
+      const BandPlan band(g, blocking, blocking.rows.at(i, g.h.D));
+      const PlaneLoops<Stored, Sum> loops(tiles, g, operands, blocking, band,
+                                          scratch.mutable_data_ptr<Sum>());
+      const int64_t first = i * items;
+      for (int64_t item : Range{std::max(begin, first), std::min(end, first + items)})
+        loops.run(blocking.lanes.images.at((item - first) / g.groups, g.N),
+                  (item - first) % g.groups);
+    }
+  });
+}
+
+template void gather_planes(const Tiles<float, float>&, const Gather&,
+                            const Operands<float, float>&, const PlaneBlocking&);
+template void gather_planes(const Tiles<double, double>&, const Gather&,
+                            const Operands<double, double>&, const PlaneBlocking&);
+
+}  // namespace convgrad::cpu

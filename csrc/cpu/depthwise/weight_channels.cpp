@@ -1,0 +1,177 @@
+#include "cpu/depthwise/weight_channels.h"
+
+#include <ATen/ATen.h>
+#include <ATen/Parallel.h>
+
+#include <algorithm>
+#include <vector>
+
+#include "cpu/common/chains.h"
+#include "cpu/common/scratch.h"
+#include "cpu/common/threads.h"
+#include "geometry/tap_groups.h"
+#include "geometry/tap_segments.h"
+
+namespace convgrad::cpu {
+namespace {
+
+// A tile's part of a row of grad_output: the pixels that meet some taps, in groups of one size.
+struct TapSlide {
+  TapGroup taps;
+  int64_t pixels;         // of a group
+  std::vector<Run> runs;  // of the input and of grad_output: a group each
+};
+
+// Adds a group of pixels to the slide that has its taps and its size, or to a new one.
+void add_pixels(std::vector<TapSlide>& slides, size_t first, const TapGroup& taps, int64_t pixels,
+                const Run& run) {
+  const auto fits = [&](const TapSlide& slide) {
+    return slide.taps == taps && slide.pixels == pixels &&
+           static_cast<int64_t>(slide.runs.size() + 1) * pixels <= kLongestPixelChain;
+  };
+  const auto found = std::find_if(slides.begin() + static_cast<int64_t>(first), slides.end(), fits);
+  if (found != slides.end())
+    found->runs.push_back(run);
+  else
+    slides.push_back({taps, pixels, {run}});
+}
+
+std::vector<TapSlide> slides_of_row(const Walk& w, int64_t to_source, int64_t to_grad) {
+  std::vector<TapSlide> slides;
+  for (const TapSegment& segment : TapSegment::of(w, {0, w.D})) {
+    const size_t first = slides.size();
+    for (const TapGroup& taps : TapGroup::of(w, segment.taps, kMaxSlideTaps))
+      for (const PixelGroup& pixels : PixelGroup::of(w, segment.pixels, kMaxSlideTapsRows))
+        add_pixels(slides, first, taps, pixels.rows,
+                   {w.source(pixels.first, taps.first_tap) * to_source, pixels.first * to_grad});
+  }
+  return slides;
+}
+
+template <typename Stored, typename Sum>
+class ChannelWeightLoops {
+ public:
+  ChannelWeightLoops(const Tiles<Stored, Sum>& tiles, const ConvShape& shape,
+                     const ChannelWeightBlocking& blocking, const WeightOperands<Stored>& operands)
+      : tiles(tiles),
+        blocking(blocking),
+        operands(operands),
+        h(shape.h.outputs()),
+        w(shape.w.outputs()),
+        to_grad(blocking.M == 1 ? operands.grad_output.w : tiles.lanes),
+        slides(slides_of_row(w, operands.input.w, to_grad)),
+        pixels_apart(TapGroup::pixels_apart(w)) {}
+
+  // The sums of some groups over some rows, as [vectors][m][k_h][k_w][lanes]. `grads` has room for a row.
+  void run(Range groups, Range rows, Sum* grads, Sum* sums) const {
+    std::fill_n(sums, blocking.item_size(), Sum(0));
+    std::vector<int64_t> columns;
+    for (int64_t row : rows) {
+      const int64_t n = row / h.D, y = row % h.D;
+      const Range taps = h.taps_of(y);
+      columns.clear();
+      for (int64_t t : taps) columns.push_back(h.source(y, t) * operands.input.h);
+      Sum* to = sums + taps.lo * w.T * tiles.lanes;
+      for (const ChannelVectors& some : ChannelVectors::of(groups, tiles.lanes, 1))
+        for (int64_t m : Range{0, blocking.M}) {
+          const Sum* const source = as_sums<Sum>(operands.input.at(n, some.first));
+          const Sum* const grad = grad_of_row(n, y, some.first * blocking.M + m, grads);
+          for (const TapSlide& slide : slides) add_slide(slide, columns, source, grad, to);
+          to += blocking.taps * tiles.lanes;
+        }
+    }
+  }
+
+  // Adds the chunks of a part, which are `apart` elements from each other, and stores the taps.
+  void store(Range groups, Sum* sums, int64_t apart) const {
+    add_chunks(sums, blocking.item_size(), blocking.chunks.count, apart);
+    const Images<Stored>& grad_weight = operands.grad_weight;
+    for (const ChannelVectors& some : ChannelVectors::of(groups, tiles.lanes, 1))
+      for (int64_t row : Range{0, blocking.M * h.T}) {
+        tiles.unpack({.vectors = sums,
+                      .vector_stride = tiles.lanes,
+                      .tensor = grad_weight.at(some.first * blocking.M + row / h.T, 0) +
+                                row % h.T * grad_weight.h,
+                      .step = grad_weight.w,
+                      .lane_stride = blocking.M * grad_weight.n,
+                      .count = w.T,
+                      .lanes = tiles.lanes});
+        sums += w.T * tiles.lanes;
+      }
+  }
+
+ private:
+  // A row of grad_output in vectors of groups: in the tensor, or in `grads` where groups are not adjacent there.
+  const Sum* grad_of_row(int64_t n, int64_t y, int64_t channel, Sum* grads) const {
+    const Images<const Stored>& grad_output = operands.grad_output;
+    const Stored* const row = grad_output.at(n, channel) + y * grad_output.h;
+    if (blocking.M == 1) return as_sums<Sum>(row);
+    tiles.pack({.tensor = row,
+                .step = grad_output.w,
+                .lane_stride = blocking.M * grad_output.c,
+                .vectors = grads,
+                .vector_stride = tiles.lanes,
+                .count = w.D,
+                .lanes = tiles.lanes});
+    return grads;
+  }
+
+  // The columns of a slide are the rows of the kernel: its taps go along a row.
+  void add_slide(const TapSlide& slide, const std::vector<int64_t>& columns, const Sum* source,
+                 const Sum* grad, Sum* sums) const {
+    if (slide.taps.count == 0) return;
+    SlideTapsArgs<Sum> args{};
+    args.source = source, args.source_stride = pixels_apart * w.step * operands.input.w;
+    args.grad = grad, args.grad_stride = pixels_apart * to_grad;
+    args.runs = slide.runs.data(), args.run_count = slide.runs.size(), args.length = 1;
+    args.acc_column = w.T * tiles.lanes, args.acc_stride = slide.taps.tap_step * tiles.lanes;
+    const Blocks blocks = Blocks::covering(columns.size(), tiles.slide_columns(slide.taps.count));
+    for (int64_t i : Range{0, blocks.count}) {
+      const Range some = blocks.at(i, columns.size());
+      args.columns = columns.data() + some.lo;
+      args.acc = sums + (some.lo * w.T + slide.taps.first_tap) * tiles.lanes;
+      tiles.slide_taps[some.size()][slide.pixels][slide.taps.count](args);
+    }
+  }
+
+  const Tiles<Stored, Sum>& tiles;
+  const ChannelWeightBlocking& blocking;
+  const WeightOperands<Stored>& operands;
+  const Walk h, w;
+  const int64_t to_grad;  // from pixel to pixel of a row of grad_output
+  const std::vector<TapSlide> slides;
+  const int64_t pixels_apart;
+};
+
+}  // namespace
+
+template <typename Stored, typename Sum>
+void weight_channels(const Tiles<Stored, Sum>& tiles, const ConvShape& shape,
+                     const ChannelWeightBlocking& blocking,
+                     const WeightOperands<Stored>& operands) {
+  const ChannelWeightLoops<Stored, Sum> loops(tiles, shape, blocking, operands);
+  const int64_t parts = blocking.parts.count, chunks = blocking.chunks.count;
+  const int64_t rows = product(shape.N, shape.h.O);
+  const at::Tensor sums = allocate<Sum>(blocking.sums_size());
+  Sum* const all = sums.mutable_data_ptr<Sum>();
+  const int64_t work = product(blocking.item_size(), blocking.chunks.size, shape.w.O);
+  at::parallel_for(0, blocking.items(), grain_of(work), [&](int64_t begin, int64_t end) {
+    const at::Tensor grads = allocate<Sum>(blocking.scratch_size(shape));
+    for (int64_t i : Range{begin, end})
+      loops.run(blocking.groups_of(i % parts), blocking.chunks.at(i / parts, rows),
+                grads.mutable_data_ptr<Sum>(), all + i * blocking.item_size());
+  });
+  const int64_t grain = grain_of(product(8, chunks, blocking.item_size()));
+  at::parallel_for(0, parts, grain, [&](int64_t begin, int64_t end) {
+    for (int64_t part : Range{begin, end})
+      loops.store(blocking.groups_of(part), all + part * blocking.item_size(),
+                  parts * blocking.item_size());
+  });
+}
+
+template void weight_channels(const Tiles<float, float>&, const ConvShape&,
+                              const ChannelWeightBlocking&, const WeightOperands<float>&);
+template void weight_channels(const Tiles<double, double>&, const ConvShape&,
+                              const ChannelWeightBlocking&, const WeightOperands<double>&);
+
+}  // namespace convgrad::cpu

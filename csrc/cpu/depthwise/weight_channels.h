@@ -1,0 +1,14 @@
+// grad_weight of depthwise convolutions whose channels are adjacent.
+#pragma once
+
+#include "conv_shape.h"
+#include "cpu/common/weight_sums.h"
+#include "cpu/depthwise/channel_blocking.h"
+
+namespace convgrad::cpu {
+
+template <typename Stored, typename Sum>
+void weight_channels(const Tiles<Stored, Sum>& tiles, const ConvShape& shape,
+                     const ChannelWeightBlocking& blocking, const WeightOperands<Stored>& operands);
+
+}  // namespace convgrad::cpu

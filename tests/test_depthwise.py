@@ -1,0 +1,220 @@
+"""The depthwise path: its geometry, its blocks and its rare loops, beside what all paths have.
+
+Tests of all kernels and layouts run through it as well, where groups have few channels:
+test_passes, test_infinities, test_independence and others.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import pytest
+import torch
+from exact import PASSES, Pass, output_size
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from layer_cases import LAYOUTS, case
+from torch import Tensor
+
+import convgrad_ext
+from convgrad_ext import _C, plans
+from convgrad_ext.cases import Case
+
+FAST = [name for name in convgrad_ext.available_kernels() if name != "reference"]
+EVERY_FAST = pytest.mark.parametrize("kernel", FAST, indirect=True)
+SMALL_CACHES = (1 << 10, 128 << 10)  # bands of few rows, and two parts of the channels
+
+
+@contextmanager
+def caches(sizes: tuple[int, int] | None) -> Iterator[None]:
+    before = _C.set_cache_sizes(sizes)
+    try:
+        yield
+    finally:
+        _C.set_cache_sizes(before)
+
+
+# Whole numbers: every order of the additions gives the same sum.
+
+
+@st.composite
+def axes(draw: st.DrawFn) -> tuple[int, int, int, tuple[int, int], int]:
+    """(extent, kernel_size, stride, padding, dilation): taps of one tile, of two and of phases."""
+    kernel_size, stride = draw(st.integers(1, 9)), draw(st.integers(1, 4))
+    dilation = draw(st.integers(1, 4))
+    span = dilation * (kernel_size - 1) + 1
+    lo, hi = draw(st.integers(0, span + 1)), draw(st.integers(0, span + 1))
+    least = max(1, span - lo - hi)
+    return draw(st.integers(least, least + 40)), kernel_size, stride, (lo, hi), dilation
+
+
+@st.composite
+def thin_layers(draw: st.DrawFn) -> Case:
+    """Groups of one to four channels on either side; as many groups as make a vector, or fewer."""
+    H_in, K_h, stride_h, padding_h, dilation_h = draw(axes())
+    W_in, K_w, stride_w, padding_w, dilation_w = draw(axes())
+    groups = draw(st.sampled_from([1, 2, 5, 8, 16, 19, 40]))
+    per_group = draw(st.sampled_from([(1, 1), (1, 1), (1, 2), (2, 1), (1, 5), (3, 2), (4, 4)]))
+    return case(
+        "drawn",
+        "drawn by hypothesis",
+        (groups * per_group[0], groups * per_group[1]),
+        (H_in, W_in),
+        N=draw(st.integers(1, 3)),
+        kernel=(K_h, K_w),
+        stride=(stride_h, stride_w),
+        padding=(padding_h, padding_w),
+        dilation=(dilation_h, dilation_w),
+        groups=groups,
+    )
+
+
+def whole(size: tuple[int, ...], seed: int) -> Tensor:
+    generator = torch.Generator().manual_seed(seed)
+    return torch.randint(-4, 5, size, generator=generator).double()
+
+
+def in_double(case: Case, input: Tensor, weight: Tensor, grad_output: Tensor) -> list[Tensor]:
+    """PyTorch's output, grad_input and grad_weight, exact for small whole numbers."""
+    input, weight = input.clone().requires_grad_(), weight.clone().requires_grad_()
+    output = case.torch_conv2d(input, weight)
+    return [output.detach(), *torch.autograd.grad(output, (input, weight), grad_output)]
+
+
+def ours(case: Case, input: Tensor, weight: Tensor, grad_output: Tensor) -> list[Tensor]:
+    return [
+        convgrad_ext.conv2d(input, weight, **case.params),
+        convgrad_ext.conv2d_input(input.shape, weight, grad_output, **case.params),
+        convgrad_ext.conv2d_weight(input, weight.shape, grad_output, **case.params),
+    ]
+
+
+def check_exact(case: Case, dtype: torch.dtype) -> None:
+    sizes = (case.input_size, case.weight_size, output_size(case))
+    tensors = [whole(tuple(size), seed) for seed, size in enumerate(sizes)]
+    expected = in_double(case, *tensors)
+    for layout in LAYOUTS:
+        cast = (t.to(dtype).contiguous(memory_format=layout) for t in tensors)
+        for result, exact in zip(ours(case, *cast), expected, strict=True):
+            assert torch.equal(result.double(), exact)
+
+
+@EVERY_FAST
+@pytest.mark.usefixtures("kernel", "poisoned")
+@pytest.mark.parametrize("sizes", [None, SMALL_CACHES], ids=["usual_caches", "small_caches"])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64], ids=str)
+@settings(
+    max_examples=60,
+    suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
+)
+@given(case=thin_layers())
+def test_exact_on_whole_numbers(
+    case: Case, dtype: torch.dtype, sizes: tuple[int, int] | None
+) -> None:
+    with caches(sizes):
+        check_exact(case, dtype)
+
+
+NAMED = [
+    case("31x31", "five blocks of tap rows", (20, 20), (33, 35), kernel=(31, 31), padding=15),
+    case("taller", "a column of taps", (16, 16), (40, 9), kernel=(23, 1), padding=(11, 0)),
+    case("wider", "a row of taps", (16, 16), (5, 300), kernel=(1, 100), padding=(0, 50)),
+    case("far_taps", "taps that share no source", (16, 16), (30, 31), dilation=9, padding=9),
+    case("strides", "rows in four phases", (16, 16), (39, 41), kernel=(9, 9), stride=4, padding=4),
+    case("seen_by_none", "phases of no tap", (16, 16), (17, 18), kernel=(2, 1), stride=3),
+    case("7x7_map", "a map of less than a vector", (32, 32), (7, 7), N=3, padding=1),
+    case("one_pixel", "taps that meet padding alone", (16, 16), (1, 1), N=9, padding=1),
+    case("long_rows", "rows that are wide", (16, 16), (3, 3000), padding=1),
+]
+NAMED = [Case(**{**vars(each), "groups": each.channels[0]}) for each in NAMED]
+
+
+@EVERY_FAST
+@pytest.mark.usefixtures("kernel", "poisoned")
+@pytest.mark.parametrize("sizes", [None, SMALL_CACHES], ids=["usual_caches", "small_caches"])
+@pytest.mark.parametrize("case", NAMED, ids=str)
+def test_exact_named(case: Case, sizes: tuple[int, int] | None) -> None:
+    with caches(sizes):
+        check_exact(case, torch.float32)
+
+
+# The path
+
+
+def paths(case: Case, layout: torch.memory_format) -> set[str]:
+    input, weight, _ = case.tensors(torch.float32)
+    found = plans(input.contiguous(memory_format=layout), weight, None, **case.params)
+    return {plan.path for plan in found} - {"zeros"}
+
+
+@EVERY_FAST
+@pytest.mark.usefixtures("kernel")
+@pytest.mark.parametrize("layout", LAYOUTS, ids=str)
+@pytest.mark.parametrize("case", NAMED[:8], ids=str)
+def test_named_layers_take_the_path(case: Case, layout: torch.memory_format) -> None:
+    assert paths(case, layout) == {"depthwise"}
+
+
+@EVERY_FAST
+@pytest.mark.usefixtures("kernel")
+def test_the_number_of_filters_does_not_decide() -> None:
+    """Otherwise a filter's digits would depend on others."""
+    for layout in LAYOUTS:
+        for filters in (1, 2, 64):
+            layer = case("m", "", (32, 32 * filters), (9, 9), groups=32, padding=1)
+            input, weight, _ = layer.tensors(torch.float32)
+            found = plans(input.contiguous(memory_format=layout), weight, None, **layer.params)
+            assert {p.path for p in found if p.pass_name != "grad_input"} == {"depthwise"}
+
+
+# Loops for what is not finite
+
+
+@EVERY_FAST
+@pytest.mark.usefixtures("kernel")
+@pytest.mark.parametrize("special", [torch.inf, torch.nan])
+@pytest.mark.parametrize("convolve", PASSES, ids=str)
+def test_one_channel_that_is_not_finite_leaves_the_others(convolve: Pass, special: float) -> None:
+    """Bit for bit: the others are computed as without it."""
+    layer = case("d", "", (24, 24), (9, 30), groups=24, padding=1, N=2)
+    a, b = (whole(tuple(s), 1).float() / 3 for s in convolve.sizes(layer))
+    changed = b.clone()
+    axis = 0 if convolve.sizes(layer)[1] == layer.weight_size else 1
+    changed.select(axis, 5)[..., 0, 0] = special
+    for layout in LAYOUTS:
+        plain, other = (
+            convolve.ours(
+                layer, a.contiguous(memory_format=layout), x.contiguous(memory_format=layout)
+            )
+            for x in (b, changed)
+        )
+        channels = 0 if plain.shape == torch.Size(layer.weight_size) else 1
+        same = [c for c in range(24) if c != 5]
+        assert torch.equal(*(t.index_select(channels, torch.tensor(same)) for t in (plain, other)))
+        assert not other.select(channels, 5).isfinite().all()
+        assert other.select(channels, 5).isfinite().any()
+
+
+# Threads
+
+
+@EVERY_FAST
+@pytest.mark.usefixtures("kernel")
+@pytest.mark.parametrize("groups", [4, 40], ids=["chunks", "many_groups"])
+def test_digits_do_not_depend_on_threads(groups: int) -> None:
+    layer = case("t", "", (groups, groups), (61, 67), groups=groups, padding=1, N=5)
+    generator = torch.Generator().manual_seed(0)
+    tensors = [
+        torch.randn(tuple(size), generator=generator)
+        for size in (layer.input_size, layer.weight_size, output_size(layer))
+    ]
+    for layout in LAYOUTS:
+        cast = [t.contiguous(memory_format=layout) for t in tensors]
+        one = ours(layer, *cast)
+        torch.set_num_threads(3)
+        try:
+            three = ours(layer, *cast)
+        finally:
+            torch.set_num_threads(1)
+        assert all(map(torch.equal, one, three))
