@@ -4,6 +4,7 @@
 
 #include "cpu/depthwise/gather_channels.h"
 #include "cpu/depthwise/gather_planes.h"
+#include "cpu/depthwise/phases.h"
 #include "cpu/depthwise/weight_channels.h"
 #include "cpu/depthwise/weight_planes.h"
 #include "cpu/direct/gather.h"
@@ -104,9 +105,11 @@ void grad_input(const Tiles<Stored, Sum>& tiles, const ConvShape& shape, const a
                                        weight.const_data_ptr<Stored>(),
                                        grad_input.mutable_data_ptr<Stored>(), nullptr};
   const Gather whole = gather_of_grad_input(shape, strides);
-  Panels<Stored, Sum> panels(tiles, whole, operands.weight);
-  if (some_phase_is_empty(shape.h) || some_phase_is_empty(shape.w)) grad_input.zero_();
   const Target target = target_of(tiles);
+  if (some_phase_is_empty(shape.h) || some_phase_is_empty(shape.w)) grad_input.zero_();
+  if (phases_are_depthwise(target, whole, shape))
+    return gather_phases(tiles, target, whole, shape, operands);
+  Panels<Stored, Sum> panels(tiles, whole, operands.weight);
   for_each_phase(whole, shape,
                  [&](const Gather& phase) { run_gather(tiles, target, phase, operands, panels); });
 }

@@ -113,7 +113,7 @@ Plan plan_grad_weight(const Target& target, const ConvShape& shape, const PassSt
   const int64_t bytes = target.tiles.sum_bytes;
   if (!ChannelWeightBlocking::why_not(target, shape, strides.input, strides.output))
     return channel_plan(target, shape);
-  if (!PlaneWeightBlocking::why_not(target, shape)) return plane_plan(target, shape);
+  if (!PlaneWeightBlocking::why_not(target, shape, strides.input)) return plane_plan(target, shape);
   const char* const not_winograd = why_not_winograd(target, shape);
   if (!not_winograd) {
     const auto blocking = WinogradWeightBlocking::of(target, shape);

@@ -10,16 +10,17 @@ namespace convgrad::cpu {
 namespace {
 
 constexpr const char* kConverted = "weights have to be converted";
-constexpr const char* kManyChannels = "groups have many channels of the source to sum over";
+constexpr const char* kManyChannels =
+    "groups have many channels of the source to sum over, or several that are adjacent";
 constexpr const char* kLargeStrip = "the padded sources of a row are too large for the cache";
 constexpr const char* kLongSum = "the sum needs several levels of chains";
 constexpr const char* kFewGroups = "too few groups to share out";
 
-// Whether pixels fill lanes better than channels of a group do. The number of filters has no influence, because the digits
-// of a filter do not depend on others.
-bool has_few_channels(int64_t groups, int64_t channels) {
+// Whether pixels fill lanes better than channels of a group do; of several channels, if pixels are adjacent. The number of
+// filters has no influence, because the digits of a filter do not depend on others.
+bool has_few_channels(int64_t groups, int64_t channels, const Strides& source) {
   constexpr int64_t kMost = 4;
-  return channels == 1 || (groups > 1 && channels <= kMost);
+  return channels == 1 || (groups > 1 && channels <= kMost && source.w == 1);
 }
 
 // Of the sources of one row, in bytes: a number that no processor changes, because the digits of forward and grad_input
@@ -63,7 +64,7 @@ PlaneBlocking PlaneBlocking::of(const Target& target, const Gather& g) {
 
 const char* PlaneBlocking::why_not(const Target& target, const Gather& g) {
   if (!target.tiles.in_place) return kConverted;
-  if (!has_few_channels(g.groups, g.C)) return kManyChannels;
+  if (!has_few_channels(g.groups, g.C, g.source)) return kManyChannels;
   const int64_t row = PlaneStrip::size(g.h, g.w, 1, 1, target.tiles.lanes);
   if (product(g.C, row, target.tiles.sum_bytes) > kLargestStrip) return kLargeStrip;
   const PlaneBlocking b = of(target, g);
@@ -92,8 +93,9 @@ PlaneWeightBlocking PlaneWeightBlocking::of(const Target& target, const ConvShap
   return b;
 }
 
-const char* PlaneWeightBlocking::why_not(const Target& target, const ConvShape& shape) {
-  if (!has_few_channels(shape.groups, shape.C_in_per_group())) return kManyChannels;
+const char* PlaneWeightBlocking::why_not(const Target& target, const ConvShape& shape,
+                                         const Strides& input) {
+  if (!has_few_channels(shape.groups, shape.C_in_per_group(), input)) return kManyChannels;
   if (shape.groups * shape.N < kReductionItems) return kFewGroups;
   const int64_t bytes = product(of(target, shape).scratch_size(), target.tiles.sum_bytes);
   return bytes > target.cache.sixteenths(16) ? kLargeStrip : nullptr;

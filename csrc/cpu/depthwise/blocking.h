@@ -41,7 +41,7 @@ struct PlaneWeightBlocking {
   int64_t sum_size;    // of the sums of a pair of channels, in elements
 
   static PlaneWeightBlocking of(const Target& target, const ConvShape& shape);
-  static const char* why_not(const Target& target, const ConvShape& shape);
+  static const char* why_not(const Target& target, const ConvShape& shape, const Strides& input);
 
   int64_t bands() const { return lanes.images.count * rows.count; }
   int64_t grad_size() const { return product(rows.size, lanes.width); }

@@ -159,6 +159,43 @@ inline void store_vector(const Sum* from, Sum bias, Stored* to) {
   store_as<Sum, Stored, LANES>(sums + bias, to);
 }
 
+// The elements of `low` and then of `high` at even places become those of `even`.
+template <typename V, int LANES>
+void zip_into(const V& even, V& low, V& high) {
+#if defined(__clang__)
+  for (int i = 0; i < LANES; i += 2) low[i] = even[i / 2], high[i] = even[(LANES + i) / 2];
+#else
+  using Order = decltype(even < even);
+  Order of_low{}, of_high{};
+#pragma GCC unroll 16
+  for (int i = 0; i < LANES; ++i) {
+    of_low[i] = i % 2 == 0 ? i / 2 : LANES + i;
+    of_high[i] = i % 2 == 0 ? (LANES + i) / 2 : LANES + i;
+  }
+  low = __builtin_shuffle(even, low, of_low);
+  high = __builtin_shuffle(even, high, of_high);
+#endif
+}
+
+// Stores sums at even places, and what is between them again. Only places between two sums are read and written: returns
+// the number of sums that are stored.
+template <typename Stored, typename Sum, int LANES>
+inline int64_t store_pairs(const Sum* from, Sum bias, Stored* to, int64_t count) {
+  int64_t at = 0;
+  if constexpr (std::is_same_v<Stored, Sum> && LANES >= 2)
+    for (; at + LANES < count; at += LANES) {
+      typename VectorOf<Sum, LANES * sizeof(Sum)>::type sums, low, high;
+      load(from + at, sums);
+      load(to + 2 * at, low);
+      load(to + 2 * at + LANES, high);
+      sums += bias;
+      zip_into<decltype(sums), LANES>(sums, low, high);
+      store(low, to + 2 * at);
+      store(high, to + 2 * at + LANES);
+    }
+  return at;
+}
+
 template <typename Stored, typename Sum, int LANES>
 void store_rows(const StoreArgs<Stored, Sum>& s) {
   for (int64_t r = 0; r < s.rows; ++r) {
@@ -169,7 +206,9 @@ void store_rows(const StoreArgs<Stored, Sum>& s) {
         store_vector<Stored, Sum, lanes>(from + at, s.bias, to + at);
       });
     else
-      for (int64_t j = 0; j < s.count; ++j) to[j * s.step] = static_cast<Stored>(from[j] + s.bias);
+      for (int64_t j = s.step == 2 ? store_pairs<Stored, Sum, LANES>(from, s.bias, to, s.count) : 0;
+           j < s.count; ++j)
+        to[j * s.step] = static_cast<Stored>(from[j] + s.bias);
   }
 }
 
