@@ -1,20 +1,15 @@
-"""The layers that are measured, the work in each, and their operands.
-
-The layers are the lines of shapes/, one file a class.
-"""
+"""The layers that are measured, one line of shapes/ each, the work in them, and their operands."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from math import prod
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
 
-from benchmarks import BadInputError, one_of
 from convgrad_ext._C import Axis
 
 SHAPES = Path(__file__).parent / "shapes"
@@ -79,19 +74,17 @@ class Layer:
         return N * H_out * W_out
 
     def gflop(self) -> float:
-        """The nominal work of one pass: every output meets every tap; a multiply-add is two."""
-        meetings = self.outputs_per_channel * self.K_h * self.K_w
-        return 2e-9 * self.C_out * (self.C_in // self.groups) * meetings
+        """The nominal work of one pass: every output meets every tap."""
+        return self.gflop_of(self.outputs_per_channel * self.K_h * self.K_w)
 
     def effective_gflop(self) -> float:
         """The work that has to be done: a tap on padding multiplies nothing."""
         h, w = self.axes
-        meetings = self.N * meetings_inside(h, self.K_h) * meetings_inside(w, self.K_w)
-        return 2e-9 * self.C_out * (self.C_in // self.groups) * meetings
+        return self.gflop_of(self.N * pairs_inside(h, self.K_h) * pairs_inside(w, self.K_w))
 
-    def elements(self) -> int:
-        """Numbers in input, weight and output, each of which a pass reads or writes."""
-        return sum(map(prod, (self.input_size, self.weight_size, self.output_size)))
+    def gflop_of(self, pairs: int) -> float:
+        """The work of so many pairs of an output and a tap; a multiply-add is two."""
+        return 2e-9 * self.C_out * (self.C_in // self.groups) * pairs
 
     def folded(self) -> Layer:
         """The layer that computes each image with its own weight: images become groups."""
@@ -99,7 +92,7 @@ class Layer:
         return replace(self, N=1, C_in=N * C_in, C_out=N * C_out, groups=N * groups)
 
 
-def meetings_inside(axis: Axis, kernel_size: int) -> int:
+def pairs_inside(axis: Axis, kernel_size: int) -> int:
     """The pairs of an output and a tap that meet inside the image."""
     return sum(hi - lo for lo, hi in map(axis.outputs_of_tap, range(kernel_size)))
 
@@ -107,33 +100,18 @@ def meetings_inside(axis: Axis, kernel_size: int) -> int:
 TINY = Layer("tiny", "tiny", 2, 4, 5, 5, 4, 3, 3, 1, 1, 1, 1, 1)
 
 
-def class_names() -> tuple[str, ...]:
-    return tuple(sorted(path.stem for path in SHAPES.glob("*.txt") if path.stem != QUICK))
+def class_names() -> list[str]:
+    return sorted(path.stem for path in SHAPES.glob("*.txt") if path.stem != QUICK)
 
 
 def load_layers(classes: Sequence[str] | None = None, quick: bool = False) -> list[Layer]:
     """The layers of the named classes, or of all of them."""
-    wanted = one_of("class", classes or class_names(), class_names())
-    if quick:
-        return [layer for layer in read_layers(SHAPES / "quick.txt") if layer.kind in wanted]
-    return [layer for name in wanted for layer in read_layers(SHAPES / f"{name}.txt")]
-
-
-def read_layers(path: Path) -> list[Layer]:
-    lines = enumerate(path.read_text().splitlines(), start=1)
-    return [
-        parse_layer(line, f"{path.name}:{number}")
-        for number, line in lines
-        if line and not line.startswith("#")
-    ]
-
-
-def parse_layer(line: str, where: str) -> Layer:
-    kind, name, *numbers = line.split()
-    try:
-        return Layer(kind, name, *map(int, numbers))
-    except (TypeError, ValueError):
-        raise BadInputError(f"{where} is not a layer of 14 columns: {line!r}") from None
+    wanted = classes or class_names()
+    files = [QUICK] if quick else wanted
+    lines = [line for file in files for line in (SHAPES / f"{file}.txt").read_text().splitlines()]
+    columns = [line.split() for line in lines if line and not line.startswith("#")]
+    layers = [Layer(kind, name, *map(int, numbers)) for kind, name, *numbers in columns]
+    return [layer for layer in layers if layer.kind in wanted]
 
 
 @dataclass(frozen=True)
@@ -144,8 +122,7 @@ class Form:
     memory_format: torch.memory_format
 
 
-@dataclass(frozen=True)
-class Operands:
+class Operands(NamedTuple):
     layer: Layer
     input: Tensor
     weight: Tensor
@@ -155,8 +132,7 @@ class Operands:
 
     def double(self) -> Operands:
         """The same numbers, already rounded, in float64."""
-        tensors = self.input, self.weight, self.bias, self.grad_output, self.direction
-        return Operands(self.layer, *(tensor.double() for tensor in tensors))
+        return Operands(self.layer, *(tensor.double() for tensor in self[1:]))
 
 
 def make_operands(layer: Layer, form: Form) -> Operands:
@@ -167,17 +143,5 @@ def make_operands(layer: Layer, form: Form) -> Operands:
         tensor = torch.randn(size, dtype=form.dtype, generator=generator)
         return tensor.to(memory_format=form.memory_format) if len(size) == 4 else tensor
 
-    return Operands(
-        layer,
-        input=normal(layer.input_size),
-        weight=normal(layer.weight_size),
-        bias=normal(layer.weight_size[:1]),
-        grad_output=normal(layer.output_size),
-        direction=normal(layer.input_size),
-    )
-
-
-def bytes_of(tensors: Iterable[Tensor]) -> int:
-    """The memory behind tensors, some of which may share it."""
-    storages = [tensor.untyped_storage() for tensor in tensors]
-    return sum({storage.data_ptr(): storage.nbytes() for storage in storages}.values())
+    sizes = layer.input_size, layer.weight_size, layer.weight_size[:1], layer.output_size
+    return Operands(layer, *map(normal, (*sizes, layer.input_size)))

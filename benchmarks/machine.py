@@ -1,12 +1,8 @@
 """The machine: held still before a run, probed during it, described beside every number.
 
-**The allocator.** glibc gives large blocks back to the system as soon as they are freed, and each
-call then pays for the page faults of its output again: up to four times the time of the convolution
-itself, and it is a matter of chance which side is hit. Here freed memory stays with the process, on
-both sides alike, and a GiB is touched beforehand, so that a call finds pages wherever glibc looks.
-
-**The instruction set.** `--isa avx2` holds every library of the process to one instruction set.
-Libraries read their limit when they start, so that the process starts anew with it.
+glibc gives large blocks back to the system as soon as they are freed. Each call then pays for the
+page faults of its output again, up to four times the time of the convolution itself, and it is a
+matter of chance which side is hit. Here freed memory stays with the process, on both sides alike.
 """
 
 from __future__ import annotations
@@ -14,7 +10,6 @@ from __future__ import annotations
 import ctypes
 import os
 import platform
-import re
 import subprocess
 import sys
 import time
@@ -25,8 +20,8 @@ from typing import Any
 import torch
 
 import convgrad_ext
-from benchmarks import BadInputError
 from convgrad_ext import _C
+from convgrad_ext.info import processor_name
 
 PINNED = {
     "MALLOC_MMAP_MAX_": "0",  # no block is mapped by itself, to be unmapped when freed
@@ -38,20 +33,20 @@ TRIM_THRESHOLD, TOP_PAD, MMAP_THRESHOLD, MMAP_MAX = -1, -2, -3, -4
 GIVING_BACK = {TOP_PAD: 0, TRIM_THRESHOLD: 0, MMAP_THRESHOLD: 64 << 10, MMAP_MAX: 1 << 16}
 
 
-def held_to(kernel: str, onednn: str, mkl: str, aten: str, xla: str) -> dict[str, str]:
-    """The environment for one instruction set, which each library calls by another name."""
+def held_to(kernel: str, onednn: str, mkl: str) -> dict[str, str]:
+    """The environment for one instruction set. Libraries read it when they start."""
     return {
         "CONVGRAD_ISA": kernel,
         "ONEDNN_MAX_CPU_ISA": onednn,
         "MKL_ENABLE_INSTRUCTIONS": mkl,
-        "ATEN_CPU_CAPABILITY": aten,
-        "XLA_FLAGS": f"--xla_cpu_max_isa={xla}",
+        "ATEN_CPU_CAPABILITY": kernel,
+        "XLA_FLAGS": f"--xla_cpu_max_isa={mkl}",
     }
 
 
 ISAS = {
-    "avx2": held_to("avx2", "AVX2", "AVX2", "avx2", "AVX2"),
-    "avx512": held_to("avx512", "AVX512_CORE", "AVX512", "avx512", "AVX512"),
+    "avx2": held_to("avx2", "AVX2", "AVX2"),
+    "avx512": held_to("avx512", "AVX512_CORE", "AVX512"),
 }
 # Environment variables that change how fast a side is.
 INFLUENTIAL = (
@@ -59,45 +54,22 @@ INFLUENTIAL = (
 )  # fmt: skip
 
 
-def can_be_pinned() -> bool:
-    return platform.libc_ver()[0] == "glibc"
-
-
 def is_pinned() -> bool:
-    return all(os.environ.get(name) == value for name, value in PINNED.items())
+    return os.environ.items() >= PINNED.items()
 
 
 def start_anew(isa: str | None) -> None:
     """Starts this process again with the allocator pinned and every library held to `isa`."""
-    wanted = (PINNED if can_be_pinned() else {}) | environment_for(isa)
-    if any(os.environ.get(name) != value for name, value in wanted.items()):
+    wanted = PINNED | (ISAS[isa] if isa else {})
+    if not os.environ.items() >= wanted.items():
         os.execve(sys.executable, [sys.executable, *sys.orig_argv[1:]], os.environ | wanted)
 
 
-def environment_for(isa: str | None) -> dict[str, str]:
-    if isa is None:
-        return {}
-    available = [name for name in convgrad_ext.available_kernels() if name in ISAS]
-    if isa not in available:
-        raise BadInputError(f"isa must be one of {', '.join(available)} here, but got '{isa}'")
-    return ISAS[isa]
-
-
 def touch_heap() -> None:
-    """Has the pages of the heap's next bytes made now, which the pinned allocator then keeps."""
-    if not is_pinned():
-        return
-    libc = ctypes.CDLL(None)
-    libc.malloc.restype = ctypes.c_void_p
-    block = ctypes.c_void_p(libc.malloc(ctypes.c_size_t(heap_bytes())))
-    libc.memset(block, 1, ctypes.c_size_t(heap_bytes()))
-    libc.free(block)
-
-
-def heap_bytes() -> int:
-    """A GiB, but no more than an eighth of the memory."""
-    memory = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
-    return min(1 << 30, memory // 8)
+    """Has the heap's first pages made now, which the pinned allocator keeps: a call finds them."""
+    if is_pinned():
+        memory = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+        torch.ones(min(1 << 30, memory // 8), dtype=torch.uint8)
 
 
 def give_back_memory() -> None:
@@ -117,25 +89,21 @@ def bandwidth_gbs(threads: int) -> float:
     return _C.bandwidth_gbs(threads)
 
 
-def thread_counts() -> tuple[int, ...]:
+def thread_counts() -> list[int]:
     """The numbers of threads that are worth a comparison."""
-    processors = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else 1
-    return (1,) if processors == 1 else (1, processors)
+    return sorted({1, len(os.sched_getaffinity(0))})
 
 
 def other_work() -> float:
-    """How many threads besides this one run or wait for a processor now; 0 if nothing says it.
+    """How many threads besides this one run or wait for a processor now.
 
     The load average would hold the build that came just before against this run.
     """
-    path = Path("/proc/loadavg")
-    if not path.exists():
-        return 0.0
     running = []
     for _ in range(10):
         time.sleep(0.05)
-        running.append(int(path.read_text().split()[3].partition("/")[0]) - 1)
-    return max(0.0, mean(running))
+        running.append(int(Path("/proc/loadavg").read_text().split()[3].partition("/")[0]))
+    return mean(running) - 1
 
 
 def load_average() -> float:
@@ -143,59 +111,37 @@ def load_average() -> float:
     return os.getloadavg()[0]
 
 
+def has_flag(name: str) -> bool:
+    """Whether the processor says that it has this extension."""
+    return name in Path("/proc/cpuinfo").read_text().split()
+
+
 def describe() -> dict[str, Any]:
     environment = os.environ.items()
-    heap = f", {heap_bytes() >> 20} MiB touched beforehand"
-    pinned = " ".join(f"{name}={value}" for name, value in PINNED.items()) + heap
+    peers = [name for name in ("jax", "onnxruntime") if name in sys.modules]
     return {
-        "processor": processor(),
+        "processor": processor_name(),
         "processors": os.cpu_count(),
         "instruction set": torch.backends.cpu.get_cpu_capability(),
         "system": f"{platform.system()} {platform.machine()}, {' '.join(platform.libc_ver())}",
-        "versions": versions(),
-        "allocator": pinned if is_pinned() else "as the system has it",
+        "versions": {
+            "convgrad_ext": convgrad_ext.__version__,
+            "commit": commit(),
+            "compiler": _C.compiler,
+            "torch": torch.__version__,
+            "python": platform.python_version(),
+            **{name: sys.modules[name].__version__ for name in peers},
+        },
+        "allocator": "keeps what is freed" if is_pinned() else "as the system has it",
         "environment": {name: value for name, value in environment if name.startswith(INFLUENTIAL)},
     }
 
 
-def processor() -> str:
-    """The name that the processor gives itself; its family too, for virtual ones hide the name."""
-    fields = processor_fields()
-    name = fields.get("model name") or platform.processor() or platform.machine()
-    numbers = [f"{key} {fields[key]}" for key in ("cpu family", "model") if key in fields]
-    return f"{name} ({', '.join(numbers)})" if numbers else name
-
-
-def processor_fields() -> dict[str, str]:
-    info = Path("/proc/cpuinfo")
-    text = info.read_text() if info.exists() else ""
-    return dict(re.findall(r"^([^\t:]+)\t*: *(.*)$", text, re.MULTILINE))
-
-
-def has_flag(name: str) -> bool:
-    """Whether the processor says that it has this extension."""
-    return name in processor_fields().get("flags", "").split()
-
-
-def versions() -> dict[str, str]:
-    onednn = re.search(r"MKL-DNN v([\d.]+)", torch.__config__.show())
-    return {
-        "convgrad_ext": convgrad_ext.__version__,
-        "commit": commit(),
-        # GCC does not put its name before its version.
-        "compiler": f"GCC {_C.compiler}" if _C.compiler[0].isdecimal() else _C.compiler,
-        "torch": torch.__version__,
-        "oneDNN": onednn[1] if onednn else "none",
-        "python": platform.python_version(),
-    }
-
-
 def commit() -> str:
-    """The commit, '-dirty' behind it if files were changed since."""
+    """The commit, '-dirty' behind it if files were changed since; empty outside a repository."""
     command = ["git", "describe", "--always", "--dirty", "--abbrev=10"]
-    root = Path(__file__).parent
     try:
-        found = subprocess.run(command, cwd=root, capture_output=True, text=True, check=True)
-    except (OSError, subprocess.CalledProcessError):
-        return "unknown"
+        found = subprocess.run(command, cwd=Path(__file__).parent, capture_output=True, text=True)
+    except FileNotFoundError:
+        return ""
     return found.stdout.strip()

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import importlib
 import sys
-from argparse import Namespace, RawDescriptionHelpFormatter
+from argparse import Namespace
 from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
@@ -24,16 +24,15 @@ from typing import Any
 
 import torch
 import torch.nn.functional as F
-from rich.console import Console
 from torch import Tensor, nn
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))  # as python -m would
 
 import convgrad_ext
-from benchmarks import BadInputError, Parser, exit_code_of, machine, names, one_of, run
+from benchmarks import BadInputError, Parser, exit_code_of, machine, names, run, whole, wholes
 from benchmarks.layers import DTYPES, MEMORY_FORMATS
 from benchmarks.measure import Effort, Row, Timing, extra_of_call, in_fresh_process, time_in_turns
-from benchmarks.sides import WINOGRAD, Side, path_of
+from benchmarks.sides import BASELINE, WINOGRAD, Side, path_of
 
 MODES = ("train_step", "inference")
 LABELS = 1000
@@ -72,9 +71,14 @@ class Contest:
     winograd: bool
 
     @property
-    def key(self) -> tuple[str, str, str, int]:
-        kind = f"{self.size}x{self.size} {self.memory_format}"
-        return self.network, kind, self.mode, self.threads
+    def fields(self) -> Row:
+        """Those that both of its rows have in common."""
+        return {
+            "layer": self.network,
+            "class": f"{self.size}x{self.size} {self.memory_format}",
+            "pass": self.mode,
+            "threads": self.threads,
+        }
 
     def images(self) -> Tensor:
         generator = torch.Generator().manual_seed(0)
@@ -207,13 +211,11 @@ def measure(contest: Contest, effort: Effort) -> list[Row]:
     paths = paths_in(contest, converted, within)
     identities = (
         {"side": name, "ours": True, "path": paths, "problem": problem},
-        {"side": "conv2d", "ours": False, "path": "", "problem": None},
+        {"side": BASELINE, "ours": False, "path": "", "problem": None},
     )
-    common = dict(zip(("layer", "class", "pass", "threads"), contest.key, strict=True))
-    unknown = dict.fromkeys(("gflop", "effective_gflop", "megabytes", "error"))
+    common = contest.fields | {"gflop": None, "effective_gflop": None}
     return [
-        {**common, **unknown, "laps": 1, "drift": 0.0, **identity}
-        | timing.figures(partial(peak_bytes, contest, identity["ours"]))
+        common | identity | timing.figures(partial(peak_bytes, contest, identity["ours"]))
         for identity, timing in zip(identities, timings, strict=True)
     ]
 
@@ -238,40 +240,35 @@ def peak_of_call(contest: Contest, ours: bool) -> int:
 
 
 def parser() -> Parser:
-    parser = Parser(
-        prog="benchmarks/models.py",
-        description=__doc__,
-        formatter_class=RawDescriptionHelpFormatter,
+    parser = Parser("benchmarks/models.py", __doc__)
+    add, formats = parser.add_argument, [*MEMORY_FORMATS]
+    networks = partial(names, "network", NETWORKS)
+    add(
+        "--networks",
+        type=networks,
+        default=[*NETWORKS],
+        help=f"{', '.join(NETWORKS)}; default: all",
     )
-    add = parser.add_argument
-    add("--networks", type=names, help=f"{', '.join(NETWORKS)}; default: all")
-    add("--sizes", type=names, default=["128", "224"], help="of the images; default: 128,224")
-    add("--batch", type=int, default=4, help="images in a batch; default: 4")
-    add("--modes", type=names, help=f"{', '.join(MODES)}; default: both")
+    add("--sizes", type=wholes, default=[128, 224], help="of the images; default: 128,224")
+    add("--batch", type=whole, default=4, help="images in a batch; default: 4")
+    add("--modes", type=partial(names, "mode", MODES), default=[*MODES], help="default: both")
+    add("--memory-format", type=partial(names, "memory format", formats), default=formats)
     add("--winograd", action="store_true", help="allow Winograd on our side")
-    run.add_common(add, seconds="10")
+    run.add_common(parser, seconds="10")
     return parser
 
 
-def settings_from(arguments: Namespace) -> run.Document:
-    one_of("dtype", [arguments.dtype], DTYPES)
-    formats = names(arguments.memory_format or ",".join(MEMORY_FORMATS))
+def settings_from(arguments: Namespace) -> Row:
+    same = ("dtype", "isa", "threads", "networks", "sizes", "batch", "modes", "winograd")
     return {
-        "dtype": arguments.dtype,
-        "memory_format": ",".join(one_of("memory format", formats, MEMORY_FORMATS)),
-        "isa": arguments.isa,
-        "threads": run.thread_counts(arguments),
-        "networks": [*one_of("network", arguments.networks or NETWORKS, NETWORKS)],
-        "sizes": run.positive("sizes", arguments.sizes),
-        "batch": run.positive("batch", [str(arguments.batch)])[0],
-        "modes": [*one_of("mode", arguments.modes or MODES, MODES)],
-        "winograd": arguments.winograd,
-        "against": ["conv2d"],
+        **{name: vars(arguments)[name] for name in same},
+        "memory_format": ",".join(arguments.memory_format),
+        "against": [BASELINE],
         "set": "networks'",
     }
 
 
-def contests_of(settings: run.Document) -> list[Contest]:
+def contests_of(settings: Row) -> list[Contest]:
     """Those of one network together."""
     return [
         Contest(network, size, settings["batch"], mode, threads, settings["dtype"],
@@ -284,35 +281,15 @@ def contests_of(settings: run.Document) -> list[Contest]:
     ]  # fmt: skip
 
 
-def race(results: run.Results, effort: Effort, console: Console) -> None:
-    """Measures what is missing, a lap after the other."""
-    settings = results.document["settings"]
-    dtype = DTYPES[settings["dtype"]]
-    run.begin(results, dtype)
-    for lap in range(effort.laps):
-        for contest in contests_of(settings):
-            if results.laps_of(contest.key) > lap:
-                continue
-            before = run.peaks_of(results)
-            results.put(contest.key, measure(contest, effort))
-            run.probe(results, contest.network, dtype)
-            run.note_drift(results, [contest.key], before)
-            run.show(console, results.rows_of(contest.key))
-    run.finish(results, dtype)
-
-
 def main(argv: list[str]) -> int:
     arguments = parser().parse_args(argv)
     machine.touch_heap()
-    settings, effort = settings_from(arguments), run.effort_of(arguments, 10.0)
     check_installed()
-    results = run.Results.open(arguments.output, settings, arguments.resume)
-    console = Console(highlight=False)
-    try:
-        race(results, effort, console)
-    except KeyboardInterrupt:
-        return run.interrupted(results, console)
-    return run.conclude(results, console)
+    settings = settings_from(arguments)
+    effort = Effort(arguments.seconds or 10.0, arguments.laps)
+    contests = contests_of(settings)
+    units = [(contest.fields, partial(measure, contest, effort)) for contest in contests]
+    return run.run(run.Results(arguments.output, settings, arguments.resume), units, effort.laps)
 
 
 def command(argv: list[str]) -> int:

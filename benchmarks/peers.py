@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import importlib
 import os
-import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import partial
@@ -34,12 +33,6 @@ def check_installed(peer: str) -> None:
             ) from None
 
 
-def versions() -> dict[str, str]:
-    """Of the packages that are in use."""
-    packages = {package for needed in PEERS.values() for package in needed}
-    return {name: sys.modules[name].__version__ for name in sorted(packages & {*sys.modules})}
-
-
 class PeerJob(Job):
     """One side of one row that another library computes."""
 
@@ -50,18 +43,13 @@ class PeerJob(Job):
     def path(self, operands: Operands) -> str:
         return LOOPS[self.name]
 
-    def refusal(self) -> str | None:
-        if self.name != "onnxruntime":
-            return None
-        if self.pass_name != "forward" or self.form.dtype != torch.float32:
-            return "it has the forward in float32 alone"
-        if os.environ.get("CONVGRAD_ISA") == "avx2" and machine.has_flag("avx512f"):
-            return "it cannot be held to AVX2"
-        return None
-
 
 def onnxruntime_side(job: Job, x: Operands) -> Side:
     """A session of one node. Its weight is a constant, which it packs once, before it is timed."""
+    if job.pass_name != "forward" or job.form.dtype != torch.float32:
+        raise RuntimeError("it has the forward in float32 alone")
+    if os.environ.get("CONVGRAD_ISA") == "avx2" and machine.has_flag("avx512f"):
+        raise RuntimeError("it cannot be held to AVX2")
     onnxruntime = importlib.import_module("onnxruntime")
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = job.threads

@@ -1,4 +1,4 @@
-"""The sides of every comparison: our kernels and PyTorch's convolutions; peers.py has others.
+"""The sides of every comparison: our kernels and F.conv2d; peers.py has others.
 
 forward, grad_input and grad_weight are one operator call, as autograd makes it. The other passes go
 through autograd, as a training step, a gradient penalty and differential privacy do.
@@ -8,9 +8,8 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import partial
-from itertools import chain
 from typing import Any
 
 import torch
@@ -19,49 +18,14 @@ from torch import Tensor
 from torch.func import grad, vmap
 
 import convgrad_ext
-from benchmarks.layers import TINY, Form, Layer, Operands, make_operands
-from benchmarks.verify import WINOGRAD_GROWTH
+from benchmarks.layers import Form, Layer, Operands, make_operands
 from convgrad_ext import _C
 
 WINOGRAD = "+winograd"  # behind the name of a kernel that may use it where it gains by it
-BASELINES = ("conv2d", "aten")
-AGAINST_ITSELF = "conv2d"  # a baseline in a kernel's place shows the error of the instrument itself
+BASELINE = "conv2d"
 
 Results = tuple[Tensor, ...]
 Run = Callable[[], Any]
-Conv2d = Callable[[Layer, Tensor, Tensor, Tensor | None], Tensor]
-
-
-@dataclass(frozen=True)
-class Pass:
-    results: tuple[str, ...]
-    work: int  # in units of a forward
-    parts: tuple[str, ...]  # the passes of which it is made
-
-    def reductions(self, layer: Layer) -> list[int]:
-        """How many products the sums in each result have."""
-        return [reduction_of(result, layer) for result in self.results]
-
-
-SINGLE_PASSES = ("forward", "grad_input", "grad_weight")
-PASSES = {
-    "forward": Pass(("output",), 1, ("forward",)),
-    "grad_input": Pass(("grad_input",), 1, ("grad_input",)),
-    "grad_weight": Pass(("grad_weight",), 1, ("grad_weight",)),
-    "train_step": Pass(("grad_input", "grad_weight", "grad_bias"), 3, SINGLE_PASSES),
-    "double_backward": Pass(("grad_weight", "output"), 4, SINGLE_PASSES),
-    "per_sample": Pass(("grad_weight", "grad_bias"), 2, ("forward", "grad_weight")),
-}
-
-
-def reduction_of(result: str, layer: Layer) -> int:
-    taps = layer.K_h * layer.K_w
-    return {
-        "output": layer.C_in // layer.groups * taps,
-        "grad_input": layer.C_out // layer.groups * taps,
-        "grad_weight": layer.outputs_per_channel,
-        "grad_bias": layer.outputs_per_channel,
-    }[result]
 
 
 @dataclass(frozen=True)
@@ -86,84 +50,35 @@ class Job:
     name: str  # of a kernel or a baseline
     form: Form
     threads: int
-
-    def tiny(self) -> Job:
-        return replace(self, layer=TINY)
+    ours: bool = True
 
     def side(self, operands: Operands | None = None) -> Side:
-        operands = operands or make_operands(self.layer, self.form)
-        implementation = implementation_of(self.name)
-        return Side(implementation.prepare(self.pass_name, operands), implementation.scope)
+        """Raises a RuntimeError, with the reason, if this side cannot take part."""
+        x, library = operands or make_operands(self.layer, self.form), self.library()
+        if prepare := PASSES[self.pass_name].prepare:
+            return Side(prepare(partial(library.conv2d, self.layer), x), self.scope)
+        single = library.single[self.pass_name]
+        return Side(lambda: (single(x),), self.scope)
 
     def path(self, operands: Operands) -> str:
         """What runs; for the passes through autograd of F.conv2d, what their forward runs."""
-        implementation = implementation_of(self.name)
-        with implementation.scope():
-            return implementation.path(operands, self.pass_name)
+        with self.scope():
+            return self.library().path(operands, self.pass_name)
 
-    def refusal(self) -> str | None:
-        """Why this side does not take part; None if it does."""
-        return None
+    def library(self) -> Library:
+        return TORCH if self.name == BASELINE else OURS
 
-    @property
-    def growth(self) -> float:
-        """How much larger the sums of this side are on the way: verify.py."""
-        return WINOGRAD_GROWTH if self.name.endswith(WINOGRAD) else 1.0
-
-
-def plain(name: str) -> str:
-    """The kernel without Winograd."""
-    return name.removesuffix(WINOGRAD)
-
-
-def kernel_names(dtype: torch.dtype) -> tuple[str, ...]:
-    """Our kernels for this dtype, fastest first; behind each, the same with Winograd."""
-    described = {each["name"]: each for each in _C.kernels()}
-    names = [n for n in convgrad_ext.available_kernels() if dtype in described[n]["dtypes"]]
-    both = ((name, name + WINOGRAD) for name in names if name != "reference")
-    return (*chain.from_iterable(both), "reference")
+    def scope(self) -> AbstractContextManager[Any]:
+        return nullcontext() if self.name == BASELINE else on_kernel(self.name)
 
 
 @dataclass(frozen=True)
-class Implementation:
-    """The three passes as one operator call each, and a conv2d that can be differentiated."""
+class Library:
+    """A conv2d that can be differentiated, and the three passes as one operator call each."""
 
+    conv2d: Callable[..., Tensor]  # of a layer, input, weight and bias
     single: dict[str, Callable[[Operands], Tensor]]
-    conv2d: Conv2d
     path: Callable[[Operands, str], str]
-    scope: Callable[[], AbstractContextManager[Any]] = nullcontext
-
-    def prepare(self, pass_name: str, x: Operands) -> Run:
-        if pass_name in self.single:
-            return lambda: (self.single[pass_name](x),)
-        return THROUGH_AUTOGRAD[pass_name](partial(self.conv2d, x.layer), x)
-
-
-def implementation_of(name: str) -> Implementation:
-    """A baseline, or one of our kernels, whatever the environment allows of Winograd."""
-    if name == "conv2d":
-        return Implementation(TORCHS, torch_conv2d, torch_path)
-    if name == "aten":
-        return Implementation(TORCHS, torch_conv2d, torch_path, without_onednn)
-    scope = partial(on_kernel, plain(name), name.endswith(WINOGRAD))
-    return Implementation(OURS, our_conv2d, our_path, scope)
-
-
-@contextmanager
-def on_kernel(name: str, winograd: bool) -> Iterator[None]:
-    with convgrad_ext.use_kernel(name), convgrad_ext.allow_winograd(winograd):
-        yield
-
-
-@contextmanager
-def without_onednn() -> Iterator[None]:
-    """As torch.backends.mkldnn.flags(enabled=False), which would set its other flags as well."""
-    before = torch._C._get_mkldnn_enabled()
-    torch._C._set_mkldnn_enabled(False)
-    try:
-        yield
-    finally:
-        torch._C._set_mkldnn_enabled(before)
 
 
 # The passes through autograd.
@@ -175,13 +90,8 @@ def leaves(*tensors: Tensor) -> list[Tensor]:
 
 def train_step(conv2d: Callable[..., Tensor], x: Operands) -> Run:
     """Forward, then the gradients in input, weight and bias."""
-    input, weight, bias = leaves(x.input, x.weight, x.bias)
-
-    def run() -> Results:
-        output = conv2d(input, weight, bias)
-        return torch.autograd.grad(output, (input, weight, bias), x.grad_output)
-
-    return run
+    recorded = leaves(x.input, x.weight, x.bias)
+    return lambda: torch.autograd.grad(conv2d(*recorded), recorded, x.grad_output)
 
 
 def double_backward(conv2d: Callable[..., Tensor], x: Operands) -> Run:
@@ -206,13 +116,45 @@ def per_sample(conv2d: Callable[..., Tensor], x: Operands) -> Run:
     return lambda: gradients(x.weight, x.bias, x.input, x.grad_output)
 
 
-THROUGH_AUTOGRAD = {
-    "train_step": train_step,
-    "double_backward": double_backward,
-    "per_sample": per_sample,
+@dataclass(frozen=True)
+class Pass:
+    results: tuple[str, ...]
+    parts: tuple[str, ...]  # the passes of which it is made, each as much work as a forward
+    prepare: Callable[[Callable[..., Tensor], Operands], Run] | None = None  # through autograd
+
+
+ALL = ("forward", "grad_input", "grad_weight")
+PASSES = {
+    "forward": Pass(("output",), ("forward",)),
+    "grad_input": Pass(("grad_input",), ("grad_input",)),
+    "grad_weight": Pass(("grad_weight",), ("grad_weight",)),
+    "train_step": Pass(("grad_input", "grad_weight", "grad_bias"), ALL, train_step),
+    "double_backward": Pass(("grad_weight", "output"), (*ALL, "forward"), double_backward),
+    "per_sample": Pass(("grad_weight", "grad_bias"), ("forward", "grad_weight"), per_sample),
 }
 
 # Our kernels.
+
+
+def plain(name: str) -> str:
+    """The kernel without Winograd."""
+    return name.removesuffix(WINOGRAD)
+
+
+def kernel_names(dtype: torch.dtype) -> tuple[str, ...]:
+    """Our kernels for this dtype, fastest first; behind each, the same with Winograd."""
+    described = {each["name"]: each for each in _C.kernels()}
+    names = [n for n in convgrad_ext.available_kernels() if dtype in described[n]["dtypes"]]
+    fast = [name + suffix for name in names if name != "reference" for suffix in ("", WINOGRAD)]
+    return (*fast, "reference")
+
+
+@contextmanager
+def on_kernel(name: str) -> Iterator[None]:
+    """One of our kernels, whatever the environment allows of Winograd."""
+    with convgrad_ext.use_kernel(plain(name)), convgrad_ext.allow_winograd(name != plain(name)):
+        yield
+
 
 ours = torch.ops.convgrad_ext
 
@@ -223,49 +165,42 @@ def our_arguments(layer: Layer) -> tuple[Any, ...]:
     return stride, (vertical, vertical, horizontal, horizontal), dilation, groups
 
 
-def our_conv2d(layer: Layer, input: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
-    return convgrad_ext.conv2d(input, weight, bias, *layer.arguments)
-
-
-OURS: dict[str, Callable[[Operands], Tensor]] = {
-    "forward": lambda x: ours.conv2d(x.input, x.weight, None, *our_arguments(x.layer)),
-    "grad_input": lambda x: ours.conv2d_input(
-        x.layer.input_size, x.weight, x.grad_output, *our_arguments(x.layer)
-    ),
-    "grad_weight": lambda x: ours.conv2d_weight(
-        x.input, x.layer.weight_size, x.grad_output, *our_arguments(x.layer)
-    ),
-}
-
-
 def our_path(x: Operands, pass_name: str) -> str:
     layer, input, weight = x.layer, x.input, x.weight
     if pass_name == "per_sample":
         layer = layer.folded()
         input, weight = input.new_empty(layer.input_size), weight.new_empty(layer.weight_size)
-    return ", ".join(
-        dict.fromkeys(path_of(input, weight, layer.arguments, PASSES[pass_name].parts))
-    )
+    paths = path_of(input, weight, layer.arguments, PASSES[pass_name].parts)
+    return ", ".join(dict.fromkeys(paths))
 
 
 def path_of(
     input: Tensor, weight: Tensor, arguments: tuple[Any, ...], parts: Sequence[str]
 ) -> list[str]:
-    """The path of each of these passes of our convolution, as it is called now."""
+    """The path of each of these passes of our convolution, as it is called now.
+
+    The phases of grad_input may take several.
+    """
     plans = convgrad_ext.plans(input, weight, None, *arguments)
-    return ["+".join(paths_in(plans, part)) for part in parts]
+    paths = ([plan.path for plan in plans if plan.pass_name == part] for part in parts)
+    return ["+".join(dict.fromkeys(found)) for found in paths]
 
 
-def paths_in(plans: Sequence[Any], pass_name: str) -> dict[str, None]:
-    """The distinct paths of a pass, of which the phases of grad_input may take several."""
-    return dict.fromkeys(plan.path for plan in plans if plan.pass_name == pass_name)
-
+OURS = Library(
+    lambda layer, *tensors: convgrad_ext.conv2d(*tensors, *layer.arguments),
+    {
+        "forward": lambda x: ours.conv2d(x.input, x.weight, None, *our_arguments(x.layer)),
+        "grad_input": lambda x: ours.conv2d_input(
+            x.layer.input_size, x.weight, x.grad_output, *our_arguments(x.layer)
+        ),
+        "grad_weight": lambda x: ours.conv2d_weight(
+            x.input, x.layer.weight_size, x.grad_output, *our_arguments(x.layer)
+        ),
+    },
+    our_path,
+)
 
 # PyTorch's.
-
-
-def torch_conv2d(layer: Layer, input: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
-    return F.conv2d(input, weight, bias, *layer.arguments)
 
 
 def torch_gradient(x: Operands, wanted: int) -> Tensor:
@@ -277,13 +212,6 @@ def torch_gradient(x: Operands, wanted: int) -> Tensor:
     return backward(x.grad_output, x.input, x.weight, None, *params)[wanted]
 
 
-TORCHS: dict[str, Callable[[Operands], Tensor]] = {
-    "forward": lambda x: torch_conv2d(x.layer, x.input, x.weight, None),
-    "grad_input": lambda x: torch_gradient(x, wanted=0),
-    "grad_weight": lambda x: torch_gradient(x, wanted=1),
-}
-
-
 def torch_path(x: Operands, pass_name: str) -> str:
     """The name of the code that PyTorch picks for these operands."""
     stride, padding, dilation, groups = x.layer.arguments
@@ -291,3 +219,14 @@ def torch_path(x: Operands, pass_name: str) -> str:
     input, weight = (tensor.detach().requires_grad_(gradients) for tensor in (x.input, x.weight))
     params = stride, padding, dilation, False, (0, 0), groups
     return str(torch._C._select_conv_backend(input, weight, None, *params).name)
+
+
+TORCH = Library(
+    lambda layer, *tensors: F.conv2d(*tensors, *layer.arguments),
+    {
+        "forward": lambda x: F.conv2d(x.input, x.weight, None, *x.layer.arguments),
+        "grad_input": lambda x: torch_gradient(x, wanted=0),
+        "grad_weight": lambda x: torch_gradient(x, wanted=1),
+    },
+    torch_path,
+)

@@ -65,14 +65,14 @@ class StandIn:
         patch.setattr(machine, "other_work", lambda: 0.0)
         patch.setattr(machine, "load_average", lambda: 0.5)
         patch.setattr(machine, "describe", lambda: MACHINE)
-        patch.setattr(machine, "thread_counts", lambda: (1,))
+        patch.setattr(machine, "thread_counts", lambda: [1])
         patch.setattr(measuring, "seconds_a_call", takes_a_millisecond)
         patch.setattr(measuring, "extra_bytes", self.extra_bytes)
         patch.setattr(run, "load_layers", lambda classes, quick: list(self.layers))
         patch.setattr(run, "kernel_names", lambda dtype: self.kernels)
         if self.wrong is not None:
-            wrong, forward = self.wrong, sides.OURS["forward"]
-            patch.setitem(sides.OURS, "forward", lambda operands: wrong(forward(operands)))
+            wrong, forward = self.wrong, sides.OURS.single["forward"]
+            patch.setitem(sides.OURS.single, "forward", lambda operands: wrong(forward(operands)))
 
 
 def measure(stand_in: StandIn, output: Path, *options: str) -> int:

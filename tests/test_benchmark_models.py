@@ -16,7 +16,7 @@ from torch import nn
 from torch.utils._python_dispatch import TorchDispatchMode
 
 import convgrad_ext
-from benchmarks import exit_code_of, figures, models, report
+from benchmarks import exit_code_of, models, report
 from benchmarks.measure import PEAK_RESET
 from benchmarks.models import Contest
 
@@ -59,7 +59,7 @@ def test_a_network_races_against_itself(tmp_path: Path) -> None:
         for mode in ("train_step", "inference")
     ]
     assert {row["side"] for row in rows_in(output)} == {f"{OURS}+winograd"}
-    for line in figures.lines_of(report.load(output)["rows"]):
+    for line in report.lines_of(report.load(output)["rows"]):
         assert (line["ms"], line["/ conv2d"]) == pytest.approx((1.0, 1.0))
         assert (line["extra"], line["extra conv2d"]) == (1.0, 1.0)
 
@@ -184,7 +184,7 @@ def test_a_missing_transformers_is_named(
     [
         ("--networks vgg99", "unknown network 'vgg99', known are resnet50, "),
         ("--modes sleep", "unknown mode 'sleep', known are train_step, inference"),
-        ("--sizes 0", "sizes must be numbers from 1, as in 1,2, but got '0'"),
+        ("--sizes 0", "argument --sizes: '0' is no whole number from 1"),
         ("--memory-format nhwc", "unknown memory format 'nhwc', known are nchw, channels_last"),
     ],
 )
