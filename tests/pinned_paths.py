@@ -32,16 +32,30 @@ class Pinned:
         }
 
 
+DEPTHWISE = {"forward": "depthwise", "grad_input": "depthwise", "grad_weight": "depthwise"}
+
 DEFAULT = (
     Pinned(
         "3x3 of stride 1: nine taps, and Winograd is not allowed",
         "r50.res2 r50.res3 r50.res4 r50.res5 vgg.1_2 vgg.3_2 vgg.5 cifar.r20 unet sd.320 sd.1280 "
-        "b1.res2 b1.res5 b1.small b1.tiny deeplab.aspp rfcn.dil3 resnext@56 resnext@14",
+        "b1.res2 b1.res5 b1.small b1.tiny deeplab.aspp rfcn.dil3 resnext@14",
     ),
-    Pinned("5x5, 1x7, 4x4 of stride 1: many taps", "alex.2 incv3.5x5 incv3.1x7 gan.d5 mnist"),
+    Pinned("5x5, 1x7, 4x4 of stride 1: many taps", "alex.2 incv3.5x5 incv3.1x7 gan.d5"),
     Pinned(
-        "depthwise of stride 1: many taps, and one channel a group",
-        "mbn.dw@56 mbn.dw@14 effnet.dw5 convnext.dw7@56 convnext.dw7@14 replk.dw31 replk.dw27",
+        "depthwise, and groups of four channels",
+        "mbn.dw@56 mbn.dw@14 effnet.dw5 convnext.dw7@56 convnext.dw7@14 replk.dw31 replk.dw27 "
+        "resnext@56",
+        **DEPTHWISE,
+    ),
+    Pinned(
+        "depthwise 3x3 of stride 2: four phases",
+        "mbn.dw_s2",
+        **{**DEPTHWISE, "grad_input": "4 depthwise"},
+    ),
+    Pinned(
+        "one channel of the input; grad_input sums over twenty filters",
+        "mnist",
+        **{**DEPTHWISE, "grad_input": "direct"},
     ),
     Pinned(
         "1x1: pixels meet one tap on the way there and back; grad_weight has paths of its own",
@@ -59,11 +73,6 @@ DEFAULT = (
         "3x3 of stride 2: 1, 2, 2 and 4 taps in the phases",
         "r50.res3a_s2 r50.res5a_s2",
         grad_input="3 direct, 1 pixelwise",
-    ),
-    Pinned(
-        "depthwise 3x3 of stride 2: one channel cannot fill the rows of a tile of pixels",
-        "mbn.dw_s2",
-        grad_input="4 direct",
     ),
     Pinned(
         "4x4, 5x10, 7x7 of stride 2", "gan.d1 gan.d3 deepbench.sp r50.conv1", "direct", "4 direct"
@@ -112,14 +121,6 @@ WINOGRAD = (
         "dilation 12 on 33x33: 144 phases of 2x2 tiles, and most taps on padding", "deeplab.aspp"
     ),
     Pinned(
-        "4 channels a group fill a part of a vector, in Winograd's rows as lanes of tiles",
-        "resnext@56",
-        forward="winograd",
-        grad_input="winograd",
-        kernels=WIDE,
-    ),
-    Pinned("of 4 lanes or fewer they fill a vector", "resnext@56", kernels=KERNELS[3:]),
-    Pinned(
         "16 channels a group, 14x14",
         "resnext@14",
         grad_weight="winograd",
@@ -133,15 +134,6 @@ WINOGRAD = (
         kernels=KERNELS[1:3],
     ),
     Pinned("the same with 4 lanes or fewer", "resnext@14", kernels=KERNELS[3:], **ALL),
-    Pinned(
-        "depthwise: grad_input counts with 64 filters, and one channel fills a lane of a vector",
-        "mbn.dw@56",
-        grad_input="winograd",
-        kernels=KERNELS[:5],
-    ),
-    Pinned("the same with two lanes", "mbn.dw@56", kernels=KERNELS[5:]),
-    Pinned("the same on 14x14", "mbn.dw@14", grad_input="winograd", kernels=WIDE),
-    Pinned("the same on 14x14 with 4 lanes or fewer", "mbn.dw@14", kernels=KERNELS[3:]),
     Pinned(
         "7x7 of stride 2 has a phase of 3x3 taps, and few channels fill a part of a vector",
         "r50.conv1",

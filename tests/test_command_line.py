@@ -90,7 +90,7 @@ def test_info_tells_the_path_of_some_layers(
         "1x1": ("pixelwise", "pixelwise", "direct"),
         "3x3": ("direct", "direct", "direct"),
         "3x3, stride 2": ("direct", "3 direct, 1 pixelwise", "direct"),
-        "3x3, depthwise": ("direct", "direct", "direct"),
+        "3x3, depthwise": ("depthwise", "depthwise", "depthwise"),
         "3x3, Winograd allowed": ("winograd", "winograd", "winograd"),
     }
     assert main(["info"]) == 0

@@ -294,10 +294,10 @@ def test_other_kernels_take_other_paths(kernel: tuple[int, int], stride: int, na
 
 
 @FAST
-def test_a_single_channel_takes_the_loops_over_all_taps(name: str) -> None:
+def test_two_channels_take_the_loops_over_all_taps(name: str) -> None:
     """There the transforms would cost more than the products they save."""
     with convgrad_ext.use_kernel(name):
-        forward = convgrad_ext.plans(torch.empty(1, 1, 18, 18), torch.empty(8, 1, 3, 3))[0]
+        forward = convgrad_ext.plans(torch.empty(1, 2, 18, 18), torch.empty(8, 2, 3, 3))[0]
     assert (forward.path, forward.reason) == (
         "direct",
         "Winograd is allowed, but its transforms cost more than they save",

@@ -14,7 +14,6 @@ constexpr const char* kManyChannels =
     "groups have many channels of the source to sum over, or several that are adjacent";
 constexpr const char* kLargeStrip = "the padded sources of a row are too large for the cache";
 constexpr const char* kLongSum = "the sum needs several levels of chains";
-constexpr const char* kFewGroups = "too few groups to share out";
 
 // Whether pixels fill lanes better than channels of a group do; of several channels, if pixels are adjacent. The number of
 // filters has no influence, because the digits of a filter do not depend on others.
@@ -96,7 +95,6 @@ PlaneWeightBlocking PlaneWeightBlocking::of(const Target& target, const ConvShap
 const char* PlaneWeightBlocking::why_not(const Target& target, const ConvShape& shape,
                                          const Strides& input) {
   if (!has_few_channels(shape.groups, shape.C_in_per_group(), input)) return kManyChannels;
-  if (shape.groups * shape.N < kReductionItems) return kFewGroups;
   const int64_t bytes = product(of(target, shape).scratch_size(), target.tiles.sum_bytes);
   return bytes > target.cache.sixteenths(16) ? kLargeStrip : nullptr;
 }
