@@ -102,7 +102,8 @@ class WinogradLoops {
       }
   }
 
-  void add_rows(TileArgs<Sum> args, int64_t rows, int64_t vecs) const {
+  // Moves A and the sums: a copy of all arguments for each tile would wait for their stores.
+  void add_rows(TileArgs<Sum>& args, int64_t rows, int64_t vecs) const {
     for (int64_t row = 0; row < rows; row += blocking.rows) {
       tiles.tile_for(args.row_stride, vecs, std::min(blocking.rows, rows - row))(args);
       args.a += blocking.rows, args.acc += blocking.rows * blocking.width;
