@@ -10,12 +10,14 @@
 namespace convgrad::cpu {
 namespace {
 
-// Whether tiles should read whole slices in the image: its vectors start at cache lines, and its channels do
-// not crowd into few sets of the cache.
-bool reads_well(const TileShape& tiles, const Gather& g) {
-  constexpr int64_t kLine = 64, kModulus = 1 << 16, kLines = 4;
-  const int64_t step = g.source.c * tiles.stored_bytes;
-  return tiles.in_place && step % kLine == 0 && g.C * std::gcd(step, kModulus) <= kLines * kModulus;
+// Whether tiles should read whole slices in the image: its vectors start at cache lines, and its channels stay in L1d
+// while one block of rows after the other reads them. L1d finds a line by the address modulo 4096 bytes, and as many
+// lines of one residue have room as it has times 4096 bytes. A slice may take half of them.
+bool reads_well(const Target& target, const Gather& g, int64_t width) {
+  constexpr int64_t kLine = 64, kModulus = 4096;
+  const int64_t step = g.source.c * target.tiles.stored_bytes;
+  const int64_t of_channel = std::max(std::gcd(step, kModulus), width * target.tiles.stored_bytes);
+  return target.tiles.in_place && step % kLine == 0 && g.C * of_channel <= target.cache.l1d / 2;
 }
 
 }  // namespace
@@ -39,7 +41,7 @@ PixelwiseBlocking PixelwiseBlocking::of(const Target& target, const Gather& g) {
   b.row_width = Blocks::covering(b.row_blocks.size, tiles.lanes).count * tiles.lanes;
   const int64_t blocks = b.row_blocks.count * g.groups * b.slices.count;
   b.parts = Blocks::covering(b.row_blocks.count, Blocks::covering(blocks, kReductionItems).count);
-  b.in_place = pixels.source_step() == 1 && reads_well(tiles, g);
+  b.in_place = pixels.source_step() == 1 && reads_well(target, g, b.width);
   return b;
 }
 
