@@ -12,12 +12,15 @@ namespace {
 
 // Whether tiles should read whole slices in the image: its vectors start at cache lines, and its channels stay in L1d
 // while one block of rows after the other reads them. L1d finds a line by the address modulo 4096 bytes, and as many
-// lines of one residue have room as it has times 4096 bytes. A slice may take half of them.
-bool reads_well(const Target& target, const Gather& g, int64_t width) {
-  constexpr int64_t kLine = 64, kModulus = 4096;
+// lines of one residue have room as it has times 4096 bytes. A slice may take half of them. Where many blocks of rows
+// read it, its channels should be in pages that the first level of the TLB has at once, three quarters of 64.
+bool reads_well(const Target& target, const Gather& g, int64_t width, int64_t blocks) {
+  constexpr int64_t kLine = 64, kModulus = 4096, kPages = 48, kFewBlocks = 8;
   const int64_t step = g.source.c * target.tiles.stored_bytes;
   const int64_t of_channel = std::max(std::gcd(step, kModulus), width * target.tiles.stored_bytes);
-  return target.tiles.in_place && step % kLine == 0 && g.C * of_channel <= target.cache.l1d / 2;
+  const int64_t pages = g.C * std::min(step, kModulus) / kModulus;
+  return target.tiles.in_place && step % kLine == 0 && g.C * of_channel <= target.cache.l1d / 2 &&
+         (pages <= kPages || blocks <= kFewBlocks);
 }
 
 }  // namespace
@@ -41,7 +44,7 @@ PixelwiseBlocking PixelwiseBlocking::of(const Target& target, const Gather& g) {
   b.row_width = Blocks::covering(b.row_blocks.size, tiles.lanes).count * tiles.lanes;
   const int64_t blocks = b.row_blocks.count * g.groups * b.slices.count;
   b.parts = Blocks::covering(b.row_blocks.count, Blocks::covering(blocks, kReductionItems).count);
-  b.in_place = pixels.source_step() == 1 && reads_well(target, g, b.width);
+  b.in_place = pixels.source_step() == 1 && reads_well(target, g, b.width, b.row_blocks.count);
   return b;
 }
 

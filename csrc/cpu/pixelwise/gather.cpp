@@ -151,11 +151,12 @@ class PixelwiseLoops {
         const Inside inside = pixels.inside_of(s);
         std::fill_n(from, inside.before, Sum(0));
         std::fill(from + inside.before + inside.count, from + s.xs.size(), Sum(0));
-        tiles.store_rows({.from = from,
-                         .bias = operands.bias ? operands.bias[channel + row] : Sum(0),
-                         .to = operands.destination_at(g, 0, channel + row) + pixels.destination(s),
-                         .step = pixels.destination_step(),
-                         .count = s.xs.size()});
+        tiles.store_rows(
+            {.from = from,
+             .bias = operands.bias ? operands.bias[channel + row] : Sum(0),
+             .to = operands.destination_at(g, 0, channel + row) + pixels.destination(s),
+             .step = pixels.destination_step(),
+             .count = s.xs.size()});
       }
   }
 
