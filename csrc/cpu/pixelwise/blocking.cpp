@@ -45,6 +45,8 @@ PixelwiseBlocking PixelwiseBlocking::of(const Target& target, const Gather& g) {
   const int64_t blocks = b.row_blocks.count * g.groups * b.slices.count;
   b.parts = Blocks::covering(b.row_blocks.count, Blocks::covering(blocks, kReductionItems).count);
   b.in_place = pixels.source_step() == 1 && reads_well(target, g, b.width, b.row_blocks.count);
+  // The channels of a row are adjacent in forward, so that a tile's rows are as many streams.
+  b.packs_weight = !tiles.in_place || g.weight.c != 1;
   return b;
 }
 

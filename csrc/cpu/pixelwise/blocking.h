@@ -22,6 +22,7 @@ struct PixelwiseBlocking {
   int64_t row_width;  // of the packed weights of a block of rows and one channel, in elements
   Blocks parts;       // of row_blocks, that an item computes
   bool in_place;      // whether whole slices are read in the tensor
+  bool packs_weight;  // or tiles read it in the tensor
 
   static PixelwiseBlocking of(const Target& target, const Gather& g);
 
@@ -32,7 +33,7 @@ struct PixelwiseBlocking {
   // In elements.
   int64_t block_size(const Gather& g) const { return g.C * row_width; }
   int64_t packed_size(const Gather& g) const {
-    return product(g.groups, row_blocks.count, block_size(g));
+    return packs_weight ? product(g.groups, row_blocks.count, block_size(g)) : 0;
   }
   int64_t strip_size() const { return slices.size * slice_size; }
   int64_t scratch_size() const { return strip_size() + row_blocks.size * width; }

@@ -10,6 +10,38 @@
 namespace convgrad::cpu {
 namespace {
 
+// The weights of one tile: row r and channel c are at r*row_stride + c*channel_stride.
+template <typename Sum>
+struct Weights {
+  const Sum* first;  // of all groups
+  int64_t group_size, block_size;
+  int64_t row_stride, channel_stride;
+
+  const Sum* at(int64_t group, int64_t block) const {
+    return first + group * group_size + block * block_size;
+  }
+};
+
+template <typename Stored, typename Sum>
+Weights<Sum> weights_in(const Stored* weight, const Gather& g, const PixelwiseBlocking& blocking) {
+  return {.first = as_sums<Sum>(weight + g.h.tap(0) * g.weight.h + g.w.tap(0) * g.weight.w),
+          .group_size = g.weight_of_group,
+          .block_size = blocking.row_blocks.size * g.weight.n,
+          .row_stride = g.weight.n,
+          .channel_stride = g.weight.c};
+}
+
+template <typename Sum>
+Weights<Sum> weights_in(const at::Tensor& packed, const Gather& g,
+                        const PixelwiseBlocking& blocking) {
+  const int64_t block_size = blocking.block_size(g);
+  return {.first = packed.const_data_ptr<Sum>(),
+          .group_size = blocking.row_blocks.count * block_size,
+          .block_size = block_size,
+          .row_stride = 1,
+          .channel_stride = blocking.row_width};
+}
+
 // Packs the weight as [block of rows][channel][row], so that the weights of a tile's rows are adjacent.
 template <typename Stored, typename Sum>
 at::Tensor pack_weight(const Tiles<Stored, Sum>& tiles, const Gather& g,
@@ -49,14 +81,14 @@ class PixelwiseLoops {
  public:
   PixelwiseLoops(const Tiles<Stored, Sum>& tiles, const Gather& g,
                  const Operands<Stored, Sum>& operands, const PixelwiseBlocking& blocking,
-                 const PixelRows& pixels, const Sum* packed)
+                 const PixelRows& pixels, const Weights<Sum>& weights)
       : tiles(tiles),
         g(g),
         operands(operands),
         blocking(blocking),
         pixels(pixels),
         strips(tiles, g, blocking, pixels, operands.source),
-        packed(packed) {}
+        weights(weights) {}
 
   // Part by part, so that threads share out the channels evenly where there are few slices.
   void run(Range items, Sum* scratch) const {
@@ -101,7 +133,7 @@ class PixelwiseLoops {
     Stored* const to =
         operands.destination_at(g, 0, channel) + pixels.destination(segments.front());
     const int64_t pixel_count = segments.back().at + segments.back().xs.size();
-    TileArgs<Sum> args = arguments(group * blocking.row_blocks.count + block, slice);
+    TileArgs<Sum> args = arguments(weights.at(group, block), slice);
     args.acc = straight ? as_sums<Sum>(to) : sums;
     args.acc_stride = straight ? g.destination.c : blocking.width;
     if (straight) fetch_results(to, rows.size());
@@ -116,14 +148,14 @@ class PixelwiseLoops {
         __builtin_prefetch(to + row * g.destination.c + v * tiles.lanes, 1);
   }
 
-  // For the sum over all channels; `block` counts through all groups.
-  TileArgs<Sum> arguments(int64_t block, const Slice<Sum>& slice) const {
+  // For the sum over all channels.
+  TileArgs<Sum> arguments(const Sum* of_block, const Slice<Sum>& slice) const {
     static constexpr Run kWhole{0, 0};
     TileArgs<Sum> args{};
-    args.a = packed + block * blocking.block_size(g);
+    args.a = of_block;
     args.b = slice.from;
     args.runs = &kWhole, args.run_count = 1;
-    args.row_stride = 1, args.a_step = blocking.row_width;
+    args.row_stride = weights.row_stride, args.a_step = weights.channel_stride;
     args.b_step = slice.channel_stride, args.panel_stride = tiles.lanes;
     return args;
   }
@@ -135,7 +167,7 @@ class PixelwiseLoops {
     TileArgs<Sum> args = whole;
     for (int64_t i : Range{0, std::max<int64_t>(1, blocking.channels.count)}) {
       const Range some = blocking.channels.at(i, g.C);
-      args.a = whole.a + some.lo * blocking.row_width;
+      args.a = whole.a + some.lo * weights.channel_stride;
       args.b = whole.b + some.lo * slice.channel_stride;
       args.length = some.size(), args.fresh = some.lo == 0;
       tiles.tile_for(args.row_stride, vecs, rows)(args);
@@ -166,7 +198,7 @@ class PixelwiseLoops {
   const PixelwiseBlocking& blocking;
   const PixelRows& pixels;
   PixelStrip<Stored, Sum> strips;
-  const Sum* packed;
+  Weights<Sum> weights;
 };
 
 }  // namespace
@@ -175,9 +207,12 @@ template <typename Stored, typename Sum>
 void gather_pixelwise(const Tiles<Stored, Sum>& tiles, const Gather& g,
                       const Operands<Stored, Sum>& operands, const PixelwiseBlocking& blocking) {
   const PixelRows pixels(g);
-  const at::Tensor packed = pack_weight(tiles, g, blocking, operands.weight);
-  const PixelwiseLoops<Stored, Sum> loops(tiles, g, operands, blocking, pixels,
-                                          packed.const_data_ptr<Sum>());
+  const at::Tensor packed =
+      blocking.packs_weight ? pack_weight(tiles, g, blocking, operands.weight) : at::Tensor();
+  const Weights<Sum> weights = blocking.packs_weight
+                                   ? weights_in<Sum>(packed, g, blocking)
+                                   : weights_in<Stored, Sum>(operands.weight, g, blocking);
+  const PixelwiseLoops<Stored, Sum> loops(tiles, g, operands, blocking, pixels, weights);
   const int64_t work = product(blocking.slices.size, blocking.width, g.C, blocking.parts.size,
                                blocking.row_blocks.size);
   at::parallel_for(0, blocking.items(g), grain_of(work), [&](int64_t begin, int64_t end) {
