@@ -42,30 +42,38 @@ Weights<Sum> weights_in(const at::Tensor& packed, const Gather& g,
           .channel_stride = blocking.row_width};
 }
 
-// Packs the weight as [block of rows][channel][row], so that the weights of a tile's rows are adjacent.
+// Packs the weight as [block of rows][channel][row], so that the weights of a tile's rows are adjacent. A few channels at
+// a time, whose cache lines all blocks of rows share. Vectors are whole where they can be: no tile reads the rest.
 template <typename Stored, typename Sum>
 at::Tensor pack_weight(const Tiles<Stored, Sum>& tiles, const Gather& g,
                        const PixelwiseBlocking& blocking, const Stored* weight) {
+  constexpr int64_t kChannels = 16;
   at::Tensor result = allocate<Sum>(blocking.packed_size(g));
   Sum* const packed = result.mutable_data_ptr<Sum>();
-  const Blocks& blocks = blocking.row_blocks;
   const int64_t block_size = blocking.block_size(g);
-  const Stored* tap = weight + g.h.tap(0) * g.weight.h + g.w.tap(0) * g.weight.w;
-  at::parallel_for(
-      0, g.groups * blocks.count, grain_of(8 * block_size), [&](int64_t begin, int64_t end) {
-        for (int64_t i : Range{begin, end}) {
-          const Range rows = blocks.at(i % blocks.count, g.M);
-          const Stored* from = tap + i / blocks.count * g.weight_of_group + rows.lo * g.weight.n;
-          for (int64_t row = 0; row < rows.size(); row += tiles.lanes)
-            tiles.pack({.tensor = from + row * g.weight.n,
-                        .step = g.weight.c,
-                        .lane_stride = g.weight.n,
-                        .vectors = packed + i * block_size + row,
-                        .vector_stride = blocking.row_width,
-                        .count = g.C,
-                        .lanes = std::min<int64_t>(tiles.lanes, rows.size() - row)});
-        }
-      });
+  const Stored* const tap = weight + g.h.tap(0) * g.weight.h + g.w.tap(0) * g.weight.w;
+  const Blocks channels = Blocks::covering(g.C, kChannels);
+  const int64_t grain = grain_of(product(8, channels.size, g.M));
+  at::parallel_for(0, g.groups * channels.count, grain, [&](int64_t begin, int64_t end) {
+    for (int64_t i : Range{begin, end}) {
+      const int64_t group = i / channels.count;
+      const Range some = channels.at(i % channels.count, g.C);
+      const Stored* const from = tap + group * g.weight_of_group + some.lo * g.weight.c;
+      for (int64_t block : Range{0, blocking.row_blocks.count}) {
+        const Range rows = blocking.row_blocks.at(block, g.M);
+        Sum* const to = packed + (group * blocking.row_blocks.count + block) * block_size +
+                        some.lo * blocking.row_width;
+        for (int64_t row = 0; row < rows.size(); row += tiles.lanes)
+          tiles.pack({.tensor = from + (rows.lo + row) * g.weight.n,
+                      .step = g.weight.c,
+                      .lane_stride = g.weight.n,
+                      .vectors = to + row,
+                      .vector_stride = blocking.row_width,
+                      .count = some.size(),
+                      .lanes = std::min<int64_t>(tiles.lanes, g.M - rows.lo - row)});
+      }
+    }
+  });
   return result;
 }
 

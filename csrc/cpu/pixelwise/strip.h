@@ -102,14 +102,13 @@ class PixelStrip {
   }
 
   void copy_slices(const Stored* from, int64_t count, Sum* to) const {
-    for (int64_t v : Range{0, blocking.kVecs})
-      tiles.pack({.tensor = from + v * tiles.lanes,
-                  .step = blocking.width,
-                  .lane_stride = 1,
-                  .vectors = to + v * tiles.lanes,
-                  .vector_stride = blocking.slice_size,
-                  .count = count,
-                  .lanes = tiles.lanes});
+    tiles.load_rows({.from = from,
+                     .step = 1,
+                     .to = to,
+                     .count = blocking.width,
+                     .rows = count,
+                     .from_row = blocking.width,
+                     .to_row = blocking.slice_size});
   }
 
   const Tiles<Stored, Sum>& tiles;
