@@ -103,6 +103,9 @@ class BandLoops {
       reduction.set(chain, taps_h.common_with(chain.taps_h), taps_w.common_with(chain.taps_w),
                     args);
       if (args.run_count == 0 && !fresh) return;
+      if (rectangle.is_one_pixel())
+        return add_pixel(args, item, chain.channels, panel.size(), rectangle.line,
+                         sums + sums_of(item, item.images.lo, vec_block));
       for (int64_t n : item.images) {
         args.a = source_of(item, chain.channels, n);
         add_rectangle(args, panel.size(), rectangle, sums + sums_of(item, n, vec_block));
@@ -113,6 +116,21 @@ class BandLoops {
   const Sum* source_of(const Item& item, Range channels, int64_t n) const {
     if (blocking.strips) return copies + (n - item.images.lo) * blocking.strip_image;
     return as_sums<Sum>(pass.operands.source_at(g, n, item.group * g.C + channels.lo));
+  }
+
+  // A corner of all images: each is a row, because a tile of one row waits for its own sums.
+  void add_pixel(TileArgs<Sum> args, const Item& item, Range channels, int64_t vecs,
+                 const Line& line, Sum* sums) const {
+    args.from = line.source;
+    args.row_stride = blocking.strips ? blocking.strip_image : g.source.n;
+    args.acc_stride = blocking.pixels() * blocking.tile_lanes();
+    const Blocks tiles_of = Blocks::covering(item.images.size(), tiles.max_rows(vecs));
+    for (int64_t i : Range{0, tiles_of.count}) {
+      const Range images = tiles_of.at(i, item.images.size());
+      args.a = source_of(item, channels, item.images.lo + images.lo);
+      args.acc = sums + images.lo * args.acc_stride + line.first_pixel * blocking.tile_lanes();
+      tiles.tile_for(args.row_stride, vecs, images.size())(args);
+    }
   }
 
   void add_rectangle(TileArgs<Sum>& args, int64_t vecs, const Rectangle& rectangle,

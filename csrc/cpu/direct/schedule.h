@@ -25,7 +25,9 @@ struct Rectangle {
   Line line;              // the first one, whole
   int64_t count;          // of lines
   int64_t next, to_next;  // from line to line of the source, of the destination
-  int64_t tile_rows;      // the most of a tile
+  int64_t max_rows;       // of a tile; those of a line have nearly equal numbers
+
+  bool is_one_pixel() const { return count == 1 && line.rows == 1; }
 
   template <typename Visit>
   void for_each_line(const Visit& visit) const {
@@ -33,8 +35,9 @@ struct Rectangle {
     for (int64_t i : Range{0, count}) {
       piece.source = place(1, line.source, i, next);
       piece.destination = place(1, line.destination, i, to_next);
-      for (int64_t left = line.rows; left > 0; left -= piece.rows) {
-        piece.rows = std::min(tile_rows, left);
+      int64_t left = line.rows;
+      for (int64_t tiles = ceil_div(left, max_rows); tiles > 0; --tiles, left -= piece.rows) {
+        piece.rows = ceil_div(left, tiles);
         visit(piece);
         piece.source = place(1, piece.source, piece.rows, piece.row_stride);
         piece.destination = place(1, piece.destination, piece.rows, piece.destination_stride);
@@ -84,7 +87,6 @@ class Schedule {
       std::swap(line.destination_stride, found.to_next);
       std::swap(line.rows, found.count);
     }
-    if (line.rows > max_rows) found.tile_rows = Blocks::covering(line.rows, max_rows).size;
     return found;
   }
 
