@@ -77,11 +77,15 @@ at::Tensor pack_weight(const Tiles<Stored, Sum>& tiles, const Gather& g,
   return result;
 }
 
-// The source's pixels for one tile.
+// The pixels of one tile, the same for all blocks of rows.
 template <typename Sum>
 struct Slice {
-  const Sum* from;
-  int64_t channel_stride;
+  const std::vector<Segment>& segments;
+  const Sum* source;
+  int64_t channel_stride;  // of the source
+  int64_t vecs;
+  int64_t destination;  // its first pixel in channel 0, in elements
+  bool straight;        // whether tiles write into the destination, where these pixels are adjacent
 };
 
 template <typename Stored, typename Sum>
@@ -115,38 +119,48 @@ class PixelwiseLoops {
     std::vector<typename PixelStrip<Stored, Sum>::Copy> next;
     if (more && (index + 1) / count == group)
       next = strips.copies_of(strips.segments_of((index + 1) % count));
+    const std::vector<Slice<Sum>> slices = slices_of(segments, group, strip);
     const Blocks shares{blocks.size(), Blocks::covering(g.C, blocks.size()).count};
     for (int64_t block : blocks) {
-      for (size_t slice = 0; slice < segments.size(); ++slice)
-        run_tile(group, block, segments[slice], strip + slice * blocking.slice_size,
+      const Range rows = blocking.row_blocks.at(block, g.M);
+      TileArgs<Sum> args = arguments();
+      for (const Slice<Sum>& slice : slices)
+        run_tile(group * g.M + rows.lo, rows.size(), weights.at(group, block), slice, args,
                  strip + blocking.strip_size());
       strips.fetch(next, group * g.C, shares.at(block - blocks.lo, g.C));
     }
   }
 
-  // The tile writes into the destination where the pixels of its vectors are adjacent there.
-  void run_tile(int64_t group, int64_t block, const std::vector<Segment>& segments,
-                const Sum* strip, Sum* sums) const {
-    const Range rows = blocking.row_blocks.at(block, g.M);
-    const int64_t channel = group * g.M + rows.lo;
-    const Inside inside = pixels.inside_of(segments.front());
-    const bool whole =
-        inside.count == blocking.width;  // the slice is one row of pixels inside the image
-    const Stored* const image = operands.source + inside.source + group * g.C * g.source.c;
-    const Slice<Sum> slice = whole && blocking.in_place
-                                 ? Slice<Sum>{as_sums<Sum>(image), g.source.c}
-                                 : Slice<Sum>{strip, blocking.width};
-    const bool straight =
-        tiles.in_place && whole && pixels.destination_step() == 1 && !operands.bias;
-    Stored* const to =
-        operands.destination_at(g, 0, channel) + pixels.destination(segments.front());
-    const int64_t pixel_count = segments.back().at + segments.back().xs.size();
-    TileArgs<Sum> args = arguments(weights.at(group, block), slice);
-    args.acc = straight ? as_sums<Sum>(to) : sums;
-    args.acc_stride = straight ? g.destination.c : blocking.width;
-    if (straight) fetch_results(to, rows.size());
-    add_tile(args, rows.size(), pixel_count, slice);
-    if (!straight) store_tile(channel, rows.size(), segments, sums);
+  std::vector<Slice<Sum>> slices_of(const Segments& segments, int64_t group,
+                                    const Sum* strip) const {
+    std::vector<Slice<Sum>> slices;
+    for (const std::vector<Segment>& of_slice : segments) {
+      const Inside inside = pixels.inside_of(of_slice.front());
+      const bool whole = inside.count == blocking.width;  // one row of pixels inside the image
+      const bool in_place = whole && blocking.in_place;
+      const Stored* const image = operands.source + inside.source + group * g.C * g.source.c;
+      const int64_t pixel_count = of_slice.back().at + of_slice.back().xs.size();
+      slices.push_back({.segments = of_slice,
+                        .source = in_place ? as_sums<Sum>(image) : strip,
+                        .channel_stride = in_place ? g.source.c : blocking.width,
+                        .vecs = ceil_div(pixel_count, tiles.lanes),
+                        .destination = pixels.destination(of_slice.front()),
+                        .straight = tiles.in_place && whole && pixels.destination_step() == 1 &&
+                                    !operands.bias});
+      strip += blocking.slice_size;
+    }
+    return slices;
+  }
+
+  void run_tile(int64_t channel, int64_t rows, const Sum* of_rows, const Slice<Sum>& slice,
+                TileArgs<Sum>& args, Sum* sums) const {
+    Stored* const to = operands.destination_at(g, 0, channel) + slice.destination;
+    args.acc = slice.straight ? as_sums<Sum>(to) : sums;
+    args.acc_stride = slice.straight ? g.destination.c : blocking.width;
+    args.b_step = slice.channel_stride;
+    if (slice.straight) fetch_results(to, rows);
+    add_tile(args, rows, of_rows, slice);
+    if (!slice.straight) store_tile(channel, rows, slice.segments, sums);
   }
 
   // Prefetches the results' cache lines, so that the tile's last steps, which store, do not wait for memory.
@@ -156,30 +170,29 @@ class PixelwiseLoops {
         __builtin_prefetch(to + row * g.destination.c + v * tiles.lanes, 1);
   }
 
-  // For the sum over all channels.
-  TileArgs<Sum> arguments(const Sum* of_block, const Slice<Sum>& slice) const {
+  // What all tiles have in common.
+  TileArgs<Sum> arguments() const {
     static constexpr Run kWhole{0, 0};
     TileArgs<Sum> args{};
-    args.a = of_block;
-    args.b = slice.from;
     args.runs = &kWhole, args.run_count = 1;
     args.row_stride = weights.row_stride, args.a_step = weights.channel_stride;
-    args.b_step = slice.channel_stride, args.panel_stride = tiles.lanes;
+    args.panel_stride = tiles.lanes;
     return args;
   }
 
   // Chain by chain.
-  void add_tile(const TileArgs<Sum>& whole, int64_t rows, int64_t pixel_count,
+  void add_tile(TileArgs<Sum>& args, int64_t rows, const Sum* of_rows,
                 const Slice<Sum>& slice) const {
-    const int64_t vecs = Blocks::covering(pixel_count, tiles.lanes).count;
-    TileArgs<Sum> args = whole;
-    for (int64_t i : Range{0, std::max<int64_t>(1, blocking.channels.count)}) {
-      const Range some = blocking.channels.at(i, g.C);
-      args.a = whole.a + some.lo * weights.channel_stride;
-      args.b = whole.b + some.lo * slice.channel_stride;
-      args.length = some.size(), args.fresh = some.lo == 0;
-      tiles.tile_for(args.row_stride, vecs, rows)(args);
-    }
+    const auto tile = tiles.tile_for(args.row_stride, slice.vecs, rows);
+    int64_t channel = 0;
+    do {
+      args.a = of_rows + channel * weights.channel_stride;
+      args.b = slice.source + channel * slice.channel_stride;
+      args.length = std::min(blocking.channels.size, g.C - channel);
+      args.fresh = channel == 0;
+      tile(args);
+      channel += blocking.channels.size;
+    } while (channel < g.C);
   }
 
   // The sum of a pixel that meets padding is set to zero: its product with an infinite weight is NaN.
