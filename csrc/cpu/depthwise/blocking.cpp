@@ -9,6 +9,7 @@
 namespace convgrad::cpu {
 namespace {
 
+constexpr const char* kNoImages = "there are no images";
 constexpr const char* kConverted = "weights have to be converted";
 constexpr const char* kManyChannels =
     "groups have many channels of the source to sum over, or several that are adjacent";
@@ -94,6 +95,7 @@ PlaneWeightBlocking PlaneWeightBlocking::of(const Target& target, const ConvShap
 
 const char* PlaneWeightBlocking::why_not(const Target& target, const ConvShape& shape,
                                          const Strides& input) {
+  if (shape.N == 0) return kNoImages;
   if (!has_few_channels(shape.groups, shape.C_in_per_group(), input)) return kManyChannels;
   const int64_t bytes = product(of(target, shape).scratch_size(), target.tiles.sum_bytes);
   return bytes > target.cache.sixteenths(16) ? kLargeStrip : nullptr;

@@ -9,6 +9,7 @@
 namespace convgrad::cpu {
 namespace {
 
+constexpr const char* kNoImages = "there are no images";
 constexpr const char* kNotAdjacent = "channels are not adjacent";
 constexpr const char* kSeveralChannels = "groups have several channels";
 constexpr const char* kFewChannels = "too few channels to fill a vector";
@@ -52,6 +53,7 @@ ChannelWeightBlocking ChannelWeightBlocking::of(const Target& target, const Conv
 
 const char* ChannelWeightBlocking::why_not(const Target& target, const ConvShape& shape,
                                            const Strides& input, const Strides& grad_output) {
+  if (shape.N == 0) return kNoImages;
   if (!target.tiles.in_place || input.c != 1 || grad_output.c != 1) return kNotAdjacent;
   if (shape.C_in_per_group() != 1) return kSeveralChannels;
   if (shape.groups < target.tiles.lanes) return kFewChannels;
