@@ -1,4 +1,4 @@
-// How the loops of depthwise convolutions whose channels are adjacent are cut into blocks: the lanes are channels.
+// How the loops of depthwise convolutions whose channels are adjacent are cut into blocks: the lanes are groups.
 #pragma once
 
 #include <algorithm>
@@ -11,11 +11,11 @@
 
 namespace convgrad::cpu {
 
-// Some channels as vectors. The last ones may overlap those before: whole vectors are read and written in place.
+// Some channels as vectors. The last one may overlap channels before it: whole vectors are read and written in place.
 struct ChannelVectors {
   int64_t first, vecs;
 
-  // Of a range, which has a vector at least.
+  // Of a range that ends at a vector's width or beyond.
   static std::vector<ChannelVectors> of(Range channels, int64_t lanes, int64_t most_vecs) {
     std::vector<ChannelVectors> all;
     for (int64_t at = channels.lo; at < channels.hi; at += all.back().vecs * lanes) {
@@ -57,11 +57,9 @@ struct ChannelWeightBlocking {
                              const Strides& grad_output);
 
   int64_t items() const { return parts.count * chunks.count; }
-  // The groups of a part; the last ones, as many as a vector, if it would have fewer.
   Range groups_of(int64_t part) const {
     const Range vectors = parts.at(part, ceil_div(groups, lanes));
-    const int64_t hi = std::min(vectors.hi * lanes, groups);
-    return {std::min(vectors.lo * lanes, hi - lanes), hi};
+    return Range::within(vectors.lo * lanes, vectors.hi * lanes, groups);
   }
   // Of all threads, in elements: the sums of every item, as vectors of groups for each tap.
   int64_t item_size() const { return product(parts.size, M, taps, lanes); }

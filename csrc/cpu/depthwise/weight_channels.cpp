@@ -86,18 +86,20 @@ class ChannelWeightLoops {
   void store(Range groups, Sum* sums, int64_t apart) const {
     add_chunks(sums, blocking.item_size(), blocking.chunks.count, apart);
     const Images<Stored>& grad_weight = operands.grad_weight;
-    for (const ChannelVectors& some : ChannelVectors::of(groups, tiles.lanes, 1))
+    for (const ChannelVectors& some : ChannelVectors::of(groups, tiles.lanes, 1)) {
+      const int64_t skip = std::max<int64_t>(0, groups.lo - some.first);  // lanes of another part
+      const int64_t c_out = (some.first + skip) * blocking.M;
       for (int64_t row : Range{0, blocking.M * h.T}) {
-        tiles.unpack({.vectors = sums,
+        tiles.unpack({.vectors = sums + skip,
                       .vector_stride = tiles.lanes,
-                      .tensor = grad_weight.at(some.first * blocking.M + row / h.T, 0) +
-                                row % h.T * grad_weight.h,
+                      .tensor = grad_weight.at(c_out + row / h.T, 0) + row % h.T * grad_weight.h,
                       .step = grad_weight.w,
                       .lane_stride = blocking.M * grad_weight.n,
                       .count = w.T,
-                      .lanes = tiles.lanes});
+                      .lanes = tiles.lanes - skip});
         sums += w.T * tiles.lanes;
       }
+    }
   }
 
  private:
