@@ -6,7 +6,10 @@ namespace py = pybind11;
 namespace convgrad {
 namespace {
 
-using namespace of_tiles;
+using of_tiles::at;
+using of_tiles::dispatch;
+using of_tiles::Memory;
+using of_tiles::runs_of;
 
 void check_extent(const char* name, int64_t extent, int64_t most) {
   TORCH_CHECK_VALUE(1 <= extent && extent <= most, "slide: ", name, " must be from 1 to ", most,

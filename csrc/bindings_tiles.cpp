@@ -7,7 +7,12 @@ namespace py = pybind11;
 namespace convgrad {
 namespace {
 
-using namespace of_tiles;
+using of_tiles::at;
+using of_tiles::dispatch;
+using of_tiles::Memory;
+using of_tiles::runs;
+using of_tiles::runs_of;
+using of_tiles::tiles_of;
 
 void tile(const std::string& isa, std::pair<int64_t, int64_t> rows_vecs, const Memory& a,
           const Memory& b, const Memory& acc, const py::dict& steps, bool fresh) {

@@ -88,17 +88,17 @@ Details details_of_sums(const WeightSums& sums, int64_t tile_rows) {
 Details details(const WeightBlocking& b, const TileShape&) {
   const Stretches& s = b.stretches;
   Details all = details_of_sums(b.sums, b.tile_rows);
-  all.push_back(
-      {"stretch, images x rows x columns", times(s.images.size, s.rows.size, s.columns.size)});
-  all.push_back({"chunks of stretches", times(b.chunks.count)});
-  all.push_back({"source", b.copied ? "strips" : "the tensor"});
+  all.emplace_back("stretch, images x rows x columns",
+                   times(s.images.size, s.rows.size, s.columns.size));
+  all.emplace_back("chunks of stretches", times(b.chunks.count));
+  all.emplace_back("source", b.copied ? "strips" : "the tensor");
   return all;
 }
 
 Details details(const WinogradWeightBlocking& b, const TileShape&) {
   Details all = details_of_sums(b.sums, b.tile_rows);
-  all.push_back({"output tiles at a time", times(b.span)});
-  all.push_back({"chunks of output tiles", times(b.chunks.count)});
+  all.emplace_back("output tiles at a time", times(b.span));
+  all.emplace_back("chunks of output tiles", times(b.chunks.count));
   return all;
 }
 

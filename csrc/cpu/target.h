@@ -8,10 +8,10 @@
 namespace convgrad::cpu {
 
 struct Target {
-  TileShape tiles;
+  TileShape tiles{};
   Budget cache;
   Costs costs;
-  bool winograd_allowed;
+  bool winograd_allowed = false;
 
   // The vectors of a tile that brings the fewest bytes from L2 for each of its multiply-adds, where `rows` rows
   // are to be covered: a step reads B's vectors and the cache lines of a column of A. At least two, because a

@@ -69,7 +69,7 @@ const char* PlaneBlocking::why_not(const Target& target, const Gather& g) {
   if (product(g.C, row, target.tiles.sum_bytes) > kLargestStrip) return kLargeStrip;
   const PlaneBlocking b = of(target, g);
   constexpr int64_t kFewChains = 32;
-  const int64_t rows = TapGroup::of(g.h, {0, g.h.T}, kMaxSlideTaps).size();
+  const auto rows = static_cast<int64_t>(TapGroup::of(g.h, {0, g.h.T}, kMaxSlideTaps).size());
   return product(rows, b.tap_columns.count, g.C) > kFewChains ? kLongSum : nullptr;
 }
 

@@ -34,7 +34,7 @@ const char* ChannelBlocking::why_not(const Target& target, const Gather& g) {
   const int64_t row = product(of(target, g).scratch_size(g), target.tiles.sum_bytes);
   if (row > kLargestRow) return kLongRow;
   const int64_t chain = product(g.h.T, std::min<int64_t>(g.w.T, kMaxSlideTaps));
-  const int64_t chains = TapGroup::of(g.w, {0, g.w.T}, kMaxSlideTaps).size();
+  const auto chains = static_cast<int64_t>(TapGroup::of(g.w, {0, g.w.T}, kMaxSlideTaps).size());
   return chain > longest_chain(g.taps()) || chains > kFewChains ? kLongSum : nullptr;
 }
 

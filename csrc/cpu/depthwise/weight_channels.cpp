@@ -127,9 +127,10 @@ class ChannelWeightLoops {
     args.grad = grad, args.grad_stride = pixels_apart * to_grad;
     args.runs = slide.runs.data(), args.run_count = slide.runs.size(), args.length = 1;
     args.acc_column = w.T * tiles.lanes, args.acc_stride = slide.taps.tap_step * tiles.lanes;
-    const Blocks blocks = Blocks::covering(columns.size(), tiles.slide_columns(slide.taps.count));
+    const auto all = static_cast<int64_t>(columns.size());
+    const Blocks blocks = Blocks::covering(all, tiles.slide_columns(slide.taps.count));
     for (int64_t i : Range{0, blocks.count}) {
-      const Range some = blocks.at(i, columns.size());
+      const Range some = blocks.at(i, all);
       args.columns = columns.data() + some.lo;
       args.acc = sums + (some.lo * w.T + slide.taps.first_tap) * tiles.lanes;
       tiles.slide_taps[some.size()][slide.pixels][slide.taps.count](args);

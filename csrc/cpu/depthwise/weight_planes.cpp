@@ -55,7 +55,7 @@ struct PlaneWeightPass {
   const ConvShape& shape;
   const PlaneWeightBlocking& blocking;
   const WeightOperands<Stored>& operands;
-  Walk h, w;
+  Walk h{}, w{};
   std::vector<WeightBand> bands;
 
   static PlaneWeightPass of(const Tiles<Stored, Sum>& tiles, const ConvShape& shape,

@@ -53,7 +53,8 @@ class Cutting {
   }
 
   int64_t pixels_of_stretch() const {
-    const int64_t lanes = std::max<int64_t>(kMaxVecs * target.tiles.lanes, lanes_of_part());
+    const int64_t lanes =
+        std::max<int64_t>(int64_t{kMaxVecs} * target.tiles.lanes, lanes_of_part());
     const int64_t fitting = packed_bytes() / (lanes * target.tiles.sum_bytes);
     return std::clamp<int64_t>(fitting, 1, kLongestPixelChain);
   }

@@ -96,31 +96,31 @@ struct UnpackArgs {
 // Pixels of rows to consecutive numbers: to[r*to_row + j] = from[r*from_row + j*step].
 template <typename Stored, typename Sum>
 struct LoadArgs {
-  const Stored* from;
-  int64_t step;
-  Sum* to;
-  int64_t count;  // of a row
+  const Stored* from = nullptr;
+  int64_t step = 1;
+  Sum* to = nullptr;
+  int64_t count = 0;  // of a row
   int64_t rows = 1, from_row = 0, to_row = 0;
 };
 
 // The same, with pixels of even index to `even` and the others to `odd`.
 template <typename Stored, typename Sum>
 struct SplitArgs {
-  const Stored* from;
-  int64_t step;
-  Sum *even, *odd;
-  int64_t count;  // of a row
+  const Stored* from = nullptr;
+  int64_t step = 1;
+  Sum *even = nullptr, *odd = nullptr;
+  int64_t count = 0;  // of a row
   int64_t rows = 1, from_row = 0, to_row = 0;
 };
 
 // Consecutive sums to the pixels of rows: to[r*to_row + j*step] = from[r*from_row + j] + bias.
 template <typename Stored, typename Sum>
 struct StoreArgs {
-  const Sum* from;
-  Sum bias;
-  Stored* to;
-  int64_t step;
-  int64_t count;  // of a row
+  const Sum* from = nullptr;
+  Sum bias = 0;
+  Stored* to = nullptr;
+  int64_t step = 1;
+  int64_t count = 0;  // of a row
   int64_t rows = 1, from_row = 0, to_row = 0;
 };
 

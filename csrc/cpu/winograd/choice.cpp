@@ -30,7 +30,8 @@ double cost_of_sources(const Costs& costs, const OutputTileGrid& grid, int64_t l
 bool pays(const Target& target, const Gather& g) {
   const Costs& costs = target.costs;
   const int64_t lanes = target.tiles.lanes;
-  const double C = g.filters_are_lanes ? g.C : kFilters, M = g.filters_are_lanes ? kFilters : g.M;
+  const int64_t C = g.filters_are_lanes ? g.C : kFilters;
+  const int64_t M = g.filters_are_lanes ? kFilters : g.M;
   const OutputTileGrid grid(g.h, g.w, /*images=*/1);
   const double tiles = vectors_of(grid.count(), lanes), blocks = vectors_of(M, lanes);
   const double winograd = (tiles * costs.products + costs.pair) * C * M +

@@ -29,7 +29,7 @@ struct RowBuffer {
     return {(Blocks::covering(grid.longest_row(tiles) + 1, lanes).count + 1) * lanes};
   }
   // Four rows, and one of zeros.
-  int64_t size() const { return 5 * 2 * half; }
+  int64_t size() const { return 5 * (2 * half); }
 };
 
 // The rows of one channel are copied first, with zeros for the padding and with even columns apart from odd ones.
@@ -60,7 +60,7 @@ class TransformedSources {
   // Number i of tile p is stored at transformed[i*stride + p]. Up to a vector after the last tile is overwritten.
   void make(const std::vector<SourceRows>& tile_rows, int64_t channel, Sum* transformed,
             int64_t stride, Sum* buffer) const {
-    Sum* const zeros = buffer + 4 * 2 * half;
+    Sum* const zeros = buffer + 4 * (2 * half);
     std::fill_n(zeros, 2 * half, Sum(0));
     uint64_t top = 0;
     for (const SourceRows& rows : tile_rows) {
@@ -84,10 +84,10 @@ class TransformedSources {
     for (int64_t i : Range{0, rows.inside.lo}) *place(i) = Sum(0);
     for (int64_t i : Range{rows.inside.hi, 2 * rows.count + 2}) *place(i) = Sum(0);
     tiles.split_rows({.from = from,
-                     .step = grid.w.distance * source.w,
-                     .even = place(rows.inside.lo),
-                     .odd = place(rows.inside.lo + 1),
-                     .count = rows.inside.size()});
+                      .step = grid.w.distance * source.w,
+                      .even = place(rows.inside.lo),
+                      .odd = place(rows.inside.lo + 1),
+                      .count = rows.inside.size()});
   }
 
   const Tiles<Stored, Sum>& tiles;

@@ -46,7 +46,7 @@ class TransformedWeight {
     const int64_t stride = g.C * tiles.lanes, items = g.groups * PanelOrder::panels(g, tiles.lanes);
     at::Tensor result = allocate<Sum>(product(items, kNumbers, stride));
     Sum* const transformed = result.mutable_data_ptr<Sum>();
-    at::parallel_for(0, items, grain_of(24 * 9 * stride), [&](int64_t begin, int64_t end) {
+    at::parallel_for(0, items, grain_of(24 * (9 * stride)), [&](int64_t begin, int64_t end) {
       std::vector<Sum> buffer(buffer_size(tiles.lanes));
       for (int64_t i : Range{begin, end})
         make(i, {0, g.C}, transformed + i * kNumbers * stride, stride, buffer.data());

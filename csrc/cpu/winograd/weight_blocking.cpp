@@ -75,7 +75,7 @@ class Cutting {
 }  // namespace
 
 int64_t WinogradWeightBlocking::channels_of_item(const Target& target) {
-  constexpr int64_t kMultiple = 2 * 16;  // of the vectors and of the rows of most register tiles
+  constexpr int64_t kMultiple = 32;  // of the vectors and of the rows of most register tiles
   const double pairs = static_cast<double>(target.cache.sixteenths(9)) /
                        static_cast<double>(kNumbers * target.tiles.sum_bytes);
   const int64_t most = static_cast<int64_t>(std::sqrt(pairs));
