@@ -83,7 +83,7 @@ class Layer:
         return self.gflop_of(self.N * pairs_inside(h, self.K_h) * pairs_inside(w, self.K_w))
 
     def gflop_of(self, pairs: int) -> float:
-        """The work of so many pairs of an output and a tap; a multiply-add is two."""
+        """The work of `pairs` of an output and a tap. A multiply-add counts as two operations."""
         return 2e-9 * self.C_out * (self.C_in // self.groups) * pairs
 
     def folded(self) -> Layer:

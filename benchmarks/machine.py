@@ -66,7 +66,7 @@ def start_anew(isa: str | None) -> None:
 
 
 def touch_heap() -> None:
-    """Has the heap's first pages made now, which the pinned allocator keeps: a call finds them."""
+    """Touches the heap's first pages now. The pinned allocator keeps them, so no call waits."""
     if is_pinned():
         memory = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
         torch.ones(min(1 << 30, memory // 8), dtype=torch.uint8)

@@ -22,78 +22,81 @@ const char* why_not_pixelwise(const Target& target, const Gather& g) {
   return nullptr;
 }
 
-Plan direct_plan(const Target& target, const Gather& g, const char* reason) {
-  const DirectBlocking blocking = DirectBlocking::of(target, g);
-  const PanelOrder order = PanelOrder::of(g, target.tiles.lanes);
-  return {.path = "direct",
+// Sizes in elements of the sums' type.
+struct Sizes {
+  int64_t packed, scratch;
+};
+
+Plan plan_of(const char* path, const char* reason, const Target& target, const Blocking& blocking,
+             Sizes sizes) {
+  const int64_t bytes = target.tiles.sum_bytes;
+  return {.path = path,
           .reason = reason,
           .blocking = blocking,
-          .packed_bytes = product(order.packed_size(g, target.tiles.lanes), target.tiles.sum_bytes),
-          .scratch_bytes = product(blocking.scratch_size(), target.tiles.sum_bytes)};
+          .packed_bytes = product(sizes.packed, bytes),
+          .scratch_bytes = product(sizes.scratch, bytes)};
+}
+
+Plan direct_plan(const Target& target, const Gather& g, const char* reason) {
+  const DirectBlocking b = DirectBlocking::of(target, g);
+  const int64_t packed = PanelOrder::of(g, b.lanes).packed_size(g, b.lanes);
+  return plan_of("direct", reason, target, b, {packed, b.scratch_size()});
 }
 
 Plan pixelwise_plan(const Target& target, const Gather& g) {
-  const PixelwiseBlocking blocking = PixelwiseBlocking::of(target, g);
-  return {.path = "pixelwise",
-          .reason = "pixels meet one tap: a product of matrices, whose lanes are pixels",
-          .blocking = blocking,
-          .packed_bytes = product(blocking.packed_size(g), target.tiles.sum_bytes),
-          .scratch_bytes = product(blocking.scratch_size(), target.tiles.sum_bytes)};
+  const PixelwiseBlocking b = PixelwiseBlocking::of(target, g);
+  return plan_of("pixelwise", "pixels meet one tap: a product of matrices, whose lanes are pixels",
+                 target, b, {b.packed_size(g), b.scratch_size()});
 }
-
-constexpr const char* kFewChannels =
-    "groups have few channels: lanes are pixels, and rows of pixels share their sources";
 
 constexpr const char* kAdjacentChannels =
     "every channel is a group, and channels are adjacent: lanes are groups";
+constexpr const char* kFewChannels =
+    "groups have few channels: lanes are pixels, and rows of pixels share their sources";
 
 Plan channel_plan(const Target& target, const Gather& g) {
-  const ChannelBlocking blocking = ChannelBlocking::of(target, g);
-  return {.path = "depthwise",
-          .reason = kAdjacentChannels,
-          .blocking = blocking,
-          .packed_bytes = product(blocking.packed_size(g), target.tiles.sum_bytes),
-          .scratch_bytes = product(blocking.scratch_size(g), target.tiles.sum_bytes)};
-}
-
-Plan channel_plan(const Target& target, const ConvShape& shape) {
-  const ChannelWeightBlocking blocking = ChannelWeightBlocking::of(target, shape);
-  return {.path = "depthwise",
-          .reason = kAdjacentChannels,
-          .blocking = blocking,
-          .packed_bytes = product(blocking.sums_size(), target.tiles.sum_bytes),
-          .scratch_bytes = product(blocking.scratch_size(shape), target.tiles.sum_bytes)};
+  const ChannelBlocking b = ChannelBlocking::of(target, g);
+  return plan_of("depthwise", kAdjacentChannels, target, b, {b.packed_size(g), b.scratch_size(g)});
 }
 
 Plan plane_plan(const Target& target, const Gather& g) {
-  const PlaneBlocking blocking = PlaneBlocking::of(target, g);
-  return {.path = "depthwise",
-          .reason = kFewChannels,
-          .blocking = blocking,
-          .packed_bytes = 0,
-          .scratch_bytes = product(blocking.scratch_size(g), target.tiles.sum_bytes)};
-}
-
-Plan plane_plan(const Target& target, const ConvShape& shape) {
-  const PlaneWeightBlocking blocking = PlaneWeightBlocking::of(target, shape);
-  return {.path = "depthwise",
-          .reason = kFewChannels,
-          .blocking = blocking,
-          .packed_bytes = product(blocking.taps_size(shape), target.tiles.sum_bytes),
-          .scratch_bytes = product(blocking.scratch_size(), target.tiles.sum_bytes)};
+  const PlaneBlocking b = PlaneBlocking::of(target, g);
+  return plan_of("depthwise", kFewChannels, target, b, {0, b.scratch_size(g)});
 }
 
 constexpr const char* kWinogradPays =
     "Winograd is allowed, and saves more multiplications than its transforms cost";
 
 Plan winograd_plan(const Target& target, const Gather& g) {
-  const WinogradBlocking blocking = WinogradBlocking::of(target, g);
-  const int64_t bytes = target.tiles.sum_bytes;
-  return {.path = "winograd",
-          .reason = kWinogradPays,
-          .blocking = blocking,
-          .packed_bytes = product(blocking.packed_size(g), bytes),
-          .scratch_bytes = product(WinogradScratch<float>::size(blocking), bytes)};
+  const WinogradBlocking b = WinogradBlocking::of(target, g);
+  return plan_of("winograd", kWinogradPays, target, b,
+                 {b.packed_size(g), WinogradScratch<float>::size(b)});
+}
+
+// Of grad_weight.
+
+Plan channel_plan(const Target& target, const ConvShape& shape) {
+  const ChannelWeightBlocking b = ChannelWeightBlocking::of(target, shape);
+  return plan_of("depthwise", kAdjacentChannels, target, b, {b.sums_size(), b.scratch_size(shape)});
+}
+
+Plan plane_plan(const Target& target, const ConvShape& shape) {
+  const PlaneWeightBlocking b = PlaneWeightBlocking::of(target, shape);
+  return plan_of("depthwise", kFewChannels, target, b, {b.taps_size(shape), b.scratch_size()});
+}
+
+Plan winograd_plan(const Target& target, const ConvShape& shape) {
+  const WinogradWeightBlocking b = WinogradWeightBlocking::of(target, shape);
+  const int64_t chunks = b.chunks.count > 1 ? b.chunks.count : 0;
+  return plan_of("winograd", kWinogradPays, target, b,
+                 {product(chunks, b.sums_size()), WinogradWeightScratch<float>::size(b)});
+}
+
+Plan direct_plan(const Target& target, const ConvShape& shape, const Strides& input,
+                 const char* reason) {
+  const WeightBlocking b = WeightBlocking::of(target, shape, input);
+  return plan_of("direct", reason, target, b,
+                 {product(b.chunks_of_item(), b.sums_size()), b.scratch_size()});
 }
 
 }  // namespace
@@ -110,26 +113,12 @@ Plan plan_gather(const Target& target, const Gather& g) {
 }
 
 Plan plan_grad_weight(const Target& target, const ConvShape& shape, const PassStrides& strides) {
-  const int64_t bytes = target.tiles.sum_bytes;
   if (!ChannelWeightBlocking::why_not(target, shape, strides.input, strides.output))
     return channel_plan(target, shape);
   if (!PlaneWeightBlocking::why_not(target, shape, strides.input)) return plane_plan(target, shape);
   const char* const not_winograd = why_not_winograd(target, shape);
-  if (!not_winograd) {
-    const auto blocking = WinogradWeightBlocking::of(target, shape);
-    const int64_t chunks = blocking.chunks.count > 1 ? blocking.chunks.count : 0;
-    return {.path = "winograd",
-            .reason = kWinogradPays,
-            .blocking = blocking,
-            .packed_bytes = product(chunks, blocking.sums_size(), bytes),
-            .scratch_bytes = product(WinogradWeightScratch<float>::size(blocking), bytes)};
-  }
-  const WeightBlocking blocking = WeightBlocking::of(target, shape, strides.input);
-  return {.path = "direct",
-          .reason = not_winograd,
-          .blocking = blocking,
-          .packed_bytes = product(blocking.chunks_of_item(), blocking.sums_size(), bytes),
-          .scratch_bytes = product(blocking.scratch_size(), bytes)};
+  if (!not_winograd) return winograd_plan(target, shape);
+  return direct_plan(target, shape, strides.input, not_winograd);
 }
 
 }  // namespace convgrad::cpu

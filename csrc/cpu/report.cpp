@@ -57,17 +57,17 @@ Details details(const ChannelWeightBlocking& b, const TileShape&) {
 }
 
 Details details(const PlaneBlocking& b, const TileShape& tiles) {
-  const int64_t vectors = b.lanes.width / tiles.lanes;
+  const int64_t vectors = b.row.width / tiles.lanes;
   return {{"lanes", "pixels of a row"},
           {"tile, rows x vectors", times(b.tile_rows, std::min<int64_t>(kMaxSlideVecs, vectors))},
           {"band, rows", times(b.rows.size)},
-          {"images of an item", times(b.lanes.images.size)}};
+          {"images of an item", times(b.row.images.size)}};
 }
 
 Details details(const PlaneWeightBlocking& b, const TileShape&) {
   return {{"lanes", "pixels of a row"},
           {"band, rows", times(b.rows.size)},
-          {"images at a time", times(b.lanes.images.size)},
+          {"images at a time", times(b.row.images.size)},
           {"chunks of bands", times(b.chunks.count)}};
 }
 

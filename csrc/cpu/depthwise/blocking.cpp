@@ -47,16 +47,16 @@ Blocks bands_of(const Target& target, const Walk& h, int64_t most, const Bytes& 
 PlaneBlocking PlaneBlocking::of(const Target& target, const Gather& g) {
   const int64_t bytes = target.tiles.sum_bytes, lanes = target.tiles.lanes;
   PlaneBlocking b{};
-  b.lanes = PlaneRows::of(g.w, g.N, lanes);
-  b.tile_rows = max_slide_rows(b.lanes.width / lanes);
+  b.row = PlaneRow::of(g.w, g.N, lanes);
+  b.tile_rows = max_slide_rows(b.row.width / lanes);
   const int64_t chain = longest_chain(product(g.C, g.taps()));
   b.tap_columns = Blocks::covering(
       g.w.T, std::max<int64_t>(1, chain / std::min<int64_t>(g.h.T, kMaxSlideTaps)));
   const auto strip = [&](int64_t rows) {
-    return PlaneStrip::size(g.h, g.w, rows, b.lanes.images.size, lanes);
+    return PlaneStrip::size(g.h, g.w, rows, b.row.images.size, lanes);
   };
   b.rows = bands_of(target, g.h, g.h.D, [&](int64_t rows) {
-    return product(product(g.C, strip(rows)) + product(rows, b.lanes.width), bytes);
+    return product(product(g.C, strip(rows)) + product(rows, b.row.width), bytes);
   });
   b.strip_size = strip(b.rows.size);
   return b;
@@ -68,9 +68,9 @@ const char* PlaneBlocking::why_not(const Target& target, const Gather& g) {
   const int64_t row = PlaneStrip::size(g.h, g.w, 1, 1, target.tiles.lanes);
   if (product(g.C, row, target.tiles.sum_bytes) > kLargestStrip) return kLargeStrip;
   const PlaneBlocking b = of(target, g);
-  constexpr int64_t kFewChains = 32;
   const auto rows = static_cast<int64_t>(TapGroup::of(g.h, {0, g.h.T}, kMaxSlideTaps).size());
-  return product(rows, b.tap_columns.count, g.C) > kFewChains ? kLongSum : nullptr;
+  const int64_t chains = product(rows, b.tap_columns.count, g.C);
+  return Chains::levels_of(chains) > 1 ? kLongSum : nullptr;
 }
 
 PlaneWeightBlocking PlaneWeightBlocking::of(const Target& target, const ConvShape& shape) {
@@ -78,14 +78,14 @@ PlaneWeightBlocking PlaneWeightBlocking::of(const Target& target, const ConvShap
   const Walk h = shape.h.outputs(), w = shape.w.outputs();
   PlaneWeightBlocking b{};
   b.C_in = shape.C_in_per_group();
-  b.lanes = PlaneRows::of(w, shape.N, lanes);
+  b.row = PlaneRow::of(w, shape.N, lanes);
   b.sum_size = product(shape.taps(), lanes);
   const auto strip = [&](int64_t rows) {
-    return PlaneStrip::size(h, w, rows, b.lanes.images.size, lanes);
+    return PlaneStrip::size(h, w, rows, b.row.images.size, lanes);
   };
-  const int64_t most = std::max<int64_t>(1, kLongestPixelChain / (b.lanes.width / lanes));
+  const int64_t most = std::max<int64_t>(1, kLongestPixelChain / (b.row.width / lanes));
   b.rows = bands_of(target, h, most, [&](int64_t rows) {
-    return product(product(b.C_in, strip(rows)) + product(rows, b.lanes.width), bytes);
+    return product(product(b.C_in, strip(rows)) + product(rows, b.row.width), bytes);
   });
   b.strip_size = strip(b.rows.size);
   const int64_t wanted = ceil_div(kReductionItems, shape.groups);

@@ -13,7 +13,7 @@ namespace convgrad::cpu {
 // forward and grad_input with pixels of a row as lanes. A thread has the strips of one group of some images in a band
 // of rows, and computes one channel of the destination after the other.
 struct PlaneBlocking {
-  PlaneRows lanes;
+  PlaneRow row;
   int64_t tile_rows;   // the most
   Blocks rows;         // of the destination: a band
   Blocks tap_columns;  // that a tile sums over
@@ -24,16 +24,16 @@ struct PlaneBlocking {
   // Null if these loops can run the pass.
   static const char* why_not(const Target& target, const Gather& g);
 
-  int64_t items_of_band(const Gather& g) const { return lanes.images.count * g.groups; }
+  int64_t items_of_band(const Gather& g) const { return row.images.count * g.groups; }
   // Of a thread, in elements.
   int64_t strips_size(const Gather& g) const { return product(g.C, strip_size); }
-  int64_t sums_size() const { return product(rows.size, lanes.width); }
+  int64_t sums_size() const { return product(rows.size, row.width); }
   int64_t scratch_size(const Gather& g) const { return strips_size(g) + sums_size(); }
 };
 
 // grad_weight with pixels of a row as lanes. An item is an output channel in a chunk of the bands of all images.
 struct PlaneWeightBlocking {
-  PlaneRows lanes;
+  PlaneRow row;
   int64_t C_in;        // of a group
   Blocks rows;         // of the output: a band
   Blocks chunks;       // of bands of all blocks of images
@@ -43,8 +43,8 @@ struct PlaneWeightBlocking {
   static PlaneWeightBlocking of(const Target& target, const ConvShape& shape);
   static const char* why_not(const Target& target, const ConvShape& shape, const Strides& input);
 
-  int64_t bands() const { return lanes.images.count * rows.count; }
-  int64_t grad_size() const { return product(rows.size, lanes.width); }
+  int64_t bands() const { return row.images.count * rows.count; }
+  int64_t grad_size() const { return product(rows.size, row.width); }
   // Of a thread, in elements.
   int64_t scratch_size() const {
     return product(C_in, strip_size) + grad_size() + product(C_in, sum_size);

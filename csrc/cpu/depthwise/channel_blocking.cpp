@@ -27,7 +27,6 @@ ChannelBlocking ChannelBlocking::of(const Target& target, const Gather& g) {
 }
 
 const char* ChannelBlocking::why_not(const Target& target, const Gather& g) {
-  constexpr int64_t kFewChains = 32;
   if (!target.tiles.in_place || g.source.c != 1 || g.destination.c != 1) return kNotAdjacent;
   if (g.C != 1) return kSeveralChannels;
   if (g.groups < target.tiles.lanes) return kFewChannels;
@@ -35,7 +34,8 @@ const char* ChannelBlocking::why_not(const Target& target, const Gather& g) {
   if (row > kLargestRow) return kLongRow;
   const int64_t chain = product(g.h.T, std::min<int64_t>(g.w.T, kMaxSlideTaps));
   const auto chains = static_cast<int64_t>(TapGroup::of(g.w, {0, g.w.T}, kMaxSlideTaps).size());
-  return chain > longest_chain(g.taps()) || chains > kFewChains ? kLongSum : nullptr;
+  const bool long_sum = chain > longest_chain(g.taps()) || Chains::levels_of(chains) > 1;
+  return long_sum ? kLongSum : nullptr;
 }
 
 ChannelWeightBlocking ChannelWeightBlocking::of(const Target& target, const ConvShape& shape) {

@@ -25,11 +25,11 @@ struct Slide {
 };
 
 // What the channels of a band have in common.
-class BandPlan {
+class BandSlides {
  public:
-  BandPlan(const Gather& g, const PlaneBlocking& blocking, Range ys)
+  BandSlides(const Gather& g, const PlaneBlocking& blocking, Range ys)
       : ys(ys),
-        strip(g.h, g.w, ys, blocking.lanes.images.size),
+        strip(g.h, g.w, ys, blocking.row.images.size),
         pixels_apart(TapGroup::pixels_apart(g.h)),
         tap_groups(TapGroup::of(g.h, {0, g.h.T}, kMaxSlideTaps)) {
     for (int64_t t : Range{0, g.w.T})
@@ -65,7 +65,7 @@ class BandPlan {
         const int64_t row = strip.row(g.h.source(pixels.first, taps.first_tap));
         slides.push_back({.source = row * strip.row_size(),
                           .weight = g.h.tap(taps.first_tap) * g.weight.h,
-                          .sums = (pixels.first - ys.lo) * blocking.lanes.width,
+                          .sums = (pixels.first - ys.lo) * blocking.row.width,
                           .weight_stride = taps.tap_step * g.h.weight_step * g.weight.h,
                           .rows = pixels.rows,
                           .taps = taps.count,
@@ -82,7 +82,7 @@ class PlaneLoops {
  public:
   PlaneLoops(const Tiles<Stored, Sum>& tiles, const Gather& g,
              const Operands<Stored, Sum>& operands, const PlaneBlocking& blocking,
-             const BandPlan& band, Sum* scratch)
+             const BandSlides& band, Sum* scratch)
       : tiles(tiles),
         g(g),
         operands(operands),
@@ -110,7 +110,7 @@ class PlaneLoops {
   }
 
  private:
-  Sum* sums_of(int64_t image) const { return sums + image * blocking.lanes.distance; }
+  Sum* sums_of(int64_t image) const { return sums + image * blocking.row.distance; }
 
   bool is_finite(const Sum* weight) const {
     bool finite = true;
@@ -135,9 +135,9 @@ class PlaneLoops {
     args.source_stride = band.pixels_apart * band.strip.row_size();
     args.weight = weight + slide.weight, args.weight_stride = slide.weight_stride;
     args.runs = band.runs.data() + slide.tap_columns.lo, args.run_count = slide.tap_columns.size();
-    args.acc = sums + slide.sums, args.acc_stride = band.pixels_apart * blocking.lanes.width;
+    args.acc = sums + slide.sums, args.acc_stride = band.pixels_apart * blocking.row.width;
     args.fresh = fresh;
-    for (int64_t left = blocking.lanes.width / tiles.lanes; left > 0;) {
+    for (int64_t left = blocking.row.width / tiles.lanes; left > 0;) {
       const int64_t vecs = std::min<int64_t>(left, kMaxSlideVecs);
       tiles.slide[true][vecs][slide.rows][slide.taps](args);
       args.source += vecs * tiles.lanes, args.acc += vecs * tiles.lanes, left -= vecs;
@@ -152,7 +152,7 @@ class PlaneLoops {
         for (int64_t c : Range{0, g.C})
           sum += sum_of_meetings(operands.source_at(g, n, group * g.C + c), weight + c * g.weight.c,
                                  y, x);
-        to[(y - band.ys.lo) * blocking.lanes.width + x] = sum;
+        to[(y - band.ys.lo) * blocking.row.width + x] = sum;
       }
   }
 
@@ -175,7 +175,7 @@ class PlaneLoops {
                       .step = place(g.w.pixel_step, g.destination.w),
                       .count = g.w.D,
                       .rows = band.ys.size(),
-                      .from_row = blocking.lanes.width,
+                      .from_row = blocking.row.width,
                       .to_row = place(g.h.pixel_step, g.destination.h)});
   }
 
@@ -183,7 +183,7 @@ class PlaneLoops {
   const Gather& g;
   const Operands<Stored, Sum>& operands;
   const PlaneBlocking& blocking;
-  const BandPlan& band;
+  const BandSlides& band;
   Sum* const strips;  // of each channel of the source
   Sum* const sums;    // of one channel of the destination, for all images
 };
@@ -195,16 +195,16 @@ template <typename Stored, typename Sum>
 void gather_planes(const Tiles<Stored, Sum>& tiles, const Gather& g,
                    const Operands<Stored, Sum>& operands, const PlaneBlocking& blocking) {
   const int64_t items = blocking.items_of_band(g);
-  const int64_t work = product(blocking.rows.size, blocking.lanes.width, g.C, g.M, g.taps());
+  const int64_t work = product(blocking.rows.size, blocking.row.width, g.C, g.M, g.taps());
   at::parallel_for(0, blocking.rows.count * items, grain_of(work), [&](int64_t begin, int64_t end) {
     const at::Tensor scratch = allocate<Sum>(blocking.scratch_size(g));
     for (int64_t i = begin / items; i * items < end; ++i) {
-      const BandPlan band(g, blocking, blocking.rows.at(i, g.h.D));
+      const BandSlides band(g, blocking, blocking.rows.at(i, g.h.D));
       const PlaneLoops<Stored, Sum> loops(tiles, g, operands, blocking, band,
                                           scratch.mutable_data_ptr<Sum>());
       const int64_t first = i * items;
       for (int64_t item : Range{std::max(begin, first), std::min(end, first + items)})
-        loops.run(blocking.lanes.images.at((item - first) / g.groups, g.N),
+        loops.run(blocking.row.images.at((item - first) / g.groups, g.N),
                   (item - first) % g.groups);
     }
   });

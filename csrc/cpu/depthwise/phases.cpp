@@ -23,14 +23,14 @@ struct Parts {
   Blocks groups, images;
 
   static Parts of(const Target& target, const Gather& whole, const ConvShape& shape) {
-    constexpr int64_t kMostImages = 8;  // side by side
     const int64_t plane = product(whole.C, shape.output_pixels(), target.tiles.stored_bytes);
     const int64_t planes = std::max<int64_t>(1, target.cache.sixteenths(4) / plane);
     const bool adjacent = whole.source.c == 1;  // a row has the channels of all groups
     const Blocks groups = Blocks::covering(
-        whole.groups, adjacent ? whole.groups : std::max<int64_t>(1, planes / kMostImages));
-    return {groups,
-            Blocks::covering(whole.N, std::clamp<int64_t>(planes / groups.size, 1, kMostImages))};
+        whole.groups,
+        adjacent ? whole.groups : std::max<int64_t>(1, planes / PlaneRow::kMostImages));
+    return {groups, Blocks::covering(whole.N, std::clamp<int64_t>(planes / groups.size, 1,
+                                                                  PlaneRow::kMostImages))};
   }
 };
 

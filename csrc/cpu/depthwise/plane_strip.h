@@ -12,15 +12,16 @@
 
 namespace convgrad::cpu {
 
-// The rows of results whose sources are in a strip, as lanes.
-struct PlaneRows {
+// A row of results whose sources are in a strip: the lanes of vectors.
+struct PlaneRow {
+  static constexpr int64_t kMostImages = 8;
+
   Blocks images;     // side by side
   int64_t distance;  // from image to image, in results
   int64_t width;     // of a row of all of them: whole vectors, in results
 
   // The fewest images that fill more lanes than any fewer do, by an eighth at least.
-  static PlaneRows of(const Walk& w, int64_t N, int64_t lanes) {
-    constexpr int64_t kMostImages = 8;
+  static PlaneRow of(const Walk& w, int64_t N, int64_t lanes) {
     const int64_t distance = StripOrder::with_padding(w, {0, w.D}).phase_size;
     const auto width = [&](int64_t images) {
       return ceil_div((images - 1) * distance + w.D, lanes) * lanes;

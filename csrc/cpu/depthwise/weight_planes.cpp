@@ -4,7 +4,6 @@
 #include <ATen/Parallel.h>
 
 #include <algorithm>
-#include <array>
 #include <cmath>
 #include <vector>
 
@@ -27,7 +26,7 @@ struct TapSlide {
 class WeightBand {
  public:
   WeightBand(const Walk& h, const Walk& w, const PlaneWeightBlocking& blocking, Range ys)
-      : ys(ys), strip(h, w, ys, blocking.lanes.images.size) {
+      : ys(ys), strip(h, w, ys, blocking.row.images.size) {
     for (int64_t t : Range{0, w.T}) columns.push_back(strip.column(w.source(0, t)));
     const std::vector<PixelGroup> pixels = PixelGroup::of(h, ys, kMaxSlideTapsRows);
     for (const TapGroup& taps : TapGroup::of(h, {0, h.T}, kMaxSlideTaps))
@@ -37,7 +36,7 @@ class WeightBand {
           if (group.rows == rows)
             slide.runs.push_back(
                 {strip.row(h.source(group.first, taps.first_tap)) * strip.row_size(),
-                 (group.first - ys.lo) * blocking.lanes.width});
+                 (group.first - ys.lo) * blocking.row.width});
         if (!slide.runs.empty()) slides.push_back(std::move(slide));
       }
   }
@@ -85,13 +84,13 @@ class PlaneWeightLoops {
   // The sums of all taps of a chunk's bands, as [c_in][k_h][k_w]. A band comes with all of its images: another one has
   // its padding elsewhere, and the last images may be fewer.
   void run(Range bands, Sum* taps) const {
-    const PlaneRows& lanes = blocking.lanes;
+    const PlaneRow& row = blocking.row;
     std::fill_n(strips, blocking.scratch_size(), Sum(0));
     const WeightBand* last = nullptr;
     for (int64_t i : bands) {
-      const WeightBand& band = pass.bands[i / lanes.images.count];
-      const Range images = lanes.images.at(i % lanes.images.count, pass.shape.N);
-      if ((last && last != &band) || images.size() < lanes.images.size)
+      const WeightBand& band = pass.bands[i / row.images.count];
+      const Range images = row.images.at(i % row.images.count, pass.shape.N);
+      if ((last && last != &band) || images.size() < row.images.size)
         std::fill(strips, sums, Sum(0));
       last = &band;
       copy(band, images);
@@ -112,11 +111,11 @@ class PlaneWeightLoops {
                         strips + (c - inputs.lo) * blocking.strip_size);
       tiles.load_rows({.from = grad_output.at(n, c_out) + band.ys.lo * grad_output.h,
                        .step = grad_output.w,
-                       .to = grads + (n - images.lo) * blocking.lanes.distance,
+                       .to = grads + (n - images.lo) * blocking.row.distance,
                        .count = pass.w.D,
                        .rows = band.ys.size(),
                        .from_row = grad_output.h,
-                       .to_row = blocking.lanes.width});
+                       .to_row = blocking.row.width});
     }
   }
 
@@ -125,9 +124,9 @@ class PlaneWeightLoops {
     SlideTapsArgs<Sum> args{};
     args.source = strips + c * blocking.strip_size;
     args.source_stride = apart * band.strip.row_size();
-    args.grad = grads, args.grad_stride = apart * blocking.lanes.width;
+    args.grad = grads, args.grad_stride = apart * blocking.row.width;
     args.runs = slide.runs.data(), args.run_count = slide.runs.size();
-    args.length = blocking.lanes.width / lanes, args.source_step = args.grad_step = lanes;
+    args.length = blocking.row.width / lanes, args.source_step = args.grad_step = lanes;
     args.acc_column = lanes, args.acc_stride = slide.taps.tap_step * pass.w.T * lanes;
     Sum* const of_input = sums + c * blocking.sum_size + slide.taps.first_tap * pass.w.T * lanes;
     const Blocks blocks = Blocks::covering(pass.w.T, tiles.slide_columns(slide.taps.count));
