@@ -9,7 +9,7 @@ import multiprocessing
 import signal
 import timeit
 from collections.abc import Callable, Sequence
-from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass, field, replace
 from functools import cache, partial
@@ -215,17 +215,23 @@ def in_fresh_process(threads: int, measure: Callable[[], int]) -> int | None:
     context = multiprocessing.get_context("forkserver")
     # vmap would import torch._dynamo with its first call, which takes a second.
     context.set_forkserver_preload(["__main__", "benchmarks.measure", "torch._dynamo"])
-    with ProcessPoolExecutor(1, context, prepare_process, (threads,)) as pool:
+    with ProcessPoolExecutor(1, context, prepare_process) as pool:
         try:
-            return pool.submit(measure).result()
+            return pool.submit(in_new_thread, threads, measure).result()
         except BrokenProcessPool:
             return None
 
 
-def prepare_process(threads: int) -> None:
+def prepare_process() -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent is the one to be interrupted
     machine.give_back_memory()
-    torch.set_num_threads(threads)
+
+
+def in_new_thread(threads: int, measure: Callable[[], int]) -> int:
+    """A new thread has a heap of its own. In the first one's, imports leave holes: a block that is
+    put there is resident even after it was freed."""
+    with ThreadPoolExecutor(1, "measure", torch.set_num_threads, (threads,)) as thread:
+        return thread.submit(measure).result()
 
 
 def resident_bytes(name: str) -> int:
