@@ -22,6 +22,7 @@ from math import prod
 from random import Random
 
 import torch
+from forced_winograd import forced_winograd
 from torch import Tensor
 
 import convgrad_ext
@@ -252,7 +253,7 @@ def fault(g: Geometry, kernel: str) -> str | None:
     """The error of a call, in one sentence."""
     first, second = operand(g.sizes[1], g, 0), operand(g.sizes[2], g, 1)
     try:
-        with convgrad_ext.use_kernel(kernel), convgrad_ext.allow_winograd(g.winograd):
+        with convgrad_ext.use_kernel(kernel), forced_winograd(g.winograd):
             result = called(g, first, second)
     except (RuntimeError, ValueError) as error:
         message = str(error).partition("\n")[0]

@@ -93,47 +93,63 @@ ALL = {"forward": "winograd", "grad_input": "winograd", "grad_weight": "winograd
 WINOGRAD = (
     Pinned(
         "3x3 of stride 1, with many tiles for each transform",
-        "r50.res2 r50.res3 vgg.1_2 vgg.3_2 cifar.r20 unet sd.320 sd.1280 b1.res2 rfcn.dil3",
+        "r50.res2 r50.res3 vgg.1_2 vgg.3_2 unet sd.320 sd.1280 b1.res2",
         **ALL,
     ),
     Pinned(
-        "14x14: 49 tiles fill 4 vectors of 16 lanes by three quarters",
+        "14x14: 49 tiles fill vectors of four or eight lanes",
         "r50.res4 vgg.5 b1.small",
-        kernels=KERNELS[1:],
+        kernels=("avx512 float64", *KERNELS[3:]),
         **ALL,
     ),
     Pinned(
-        "the same: from 256 input channels on, grad_input spreads its transforms over more results",
+        "the same, eight lanes: 256 results or more of grad_input share a transform, in forward 64",
         "r50.res4 vgg.5",
         grad_input="winograd",
         grad_weight="winograd",
-        kernels=KERNELS[:1],
+        kernels=("avx2 float32",),
     ),
     Pinned(
-        "the same: 64 input channels do not",
+        "the same: 64 results of grad_input do not suffice",
         "b1.small",
         grad_weight="winograd",
-        kernels=KERNELS[:1],
+        kernels=("avx2 float32",),
+    ),
+    Pinned(
+        "the same, 16 lanes, filled by three quarters: 512 results of grad_input share a transform",
+        "vgg.5",
+        grad_input="winograd",
+        kernels=("avx512 float32",),
     ),
     Pinned("7x7: 16 tiles, whose weight outweighs all else", "r50.res5 b1.res5"),
     Pinned("8x8 of 8 channels: transforms are shared by few", "b1.tiny"),
     Pinned(
+        "16 channels: transforms are shared by 64 filters in forward alone",
+        "cifar.r20",
+        forward="winograd",
+        kernels=KERNELS[:4],
+    ),
+    Pinned("of 4 lanes or 2, transforms cost less", "cifar.r20", kernels=KERNELS[4:], **ALL),
+    Pinned(
         "dilation 12 on 33x33: 144 phases of 2x2 tiles, and most taps on padding", "deeplab.aspp"
     ),
     Pinned(
-        "16 channels a group, 14x14",
-        "resnext@14",
-        grad_weight="winograd",
-        kernels=KERNELS[:1],
+        "dilation 3, pixels apart: 512 results of grad_input share a transform, in forward 64",
+        "rfcn.dil3",
+        grad_input="winograd",
+        kernels=WIDE,
     ),
     Pinned(
-        "the same with fewer lanes: forward is larger, because it counts with 64 filters",
-        "resnext@14",
+        "the same, four lanes: fewer pixels a vector",
+        "rfcn.dil3",
         forward="winograd",
-        grad_weight="winograd",
-        kernels=KERNELS[1:3],
+        grad_input="winograd",
+        kernels=("avx2 float64",),
     ),
-    Pinned("the same with 4 lanes or fewer", "resnext@14", kernels=KERNELS[3:], **ALL),
+    Pinned("the same, at the costs of the baseline", "rfcn.dil3", kernels=KERNELS[4:], **ALL),
+    Pinned(
+        "16 channels a group, 14x14, at the same costs", "resnext@14", kernels=KERNELS[4:], **ALL
+    ),
     Pinned(
         "7x7 of stride 2 has a phase of 3x3 taps, and few channels fill a part of a vector",
         "r50.conv1",
@@ -141,21 +157,9 @@ WINOGRAD = (
         kernels=WIDE,
     ),
     Pinned(
-        "of 4 lanes, three channels fill most",
-        "r50.conv1",
-        grad_input="4 direct",
-        kernels=KERNELS[3:],
-    ),
-    Pinned(
-        "11x11 of stride 4 has nine phases of 3x3 taps",
+        "11x11 of stride 4 has nine phases of 3x3 taps, and three channels fill a part of 16 lanes",
         "alex.1",
         grad_input="7 direct, 9 winograd",
-        kernels=WIDE,
-    ),
-    Pinned(
-        "of 4 lanes, three channels fill most",
-        "alex.1",
-        grad_input="16 direct",
-        kernels=KERNELS[3:],
+        kernels=("avx512 float32",),
     ),
 )

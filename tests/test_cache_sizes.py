@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 import torch
 from expected import output_like, torch_gradients
+from forced_winograd import forced_winograd
 from layer_cases import LAYERS, named
 from torch import Tensor
 
@@ -68,7 +69,7 @@ def test_whole_numbers_are_exact_for_any_size(case: Case, winograd: bool) -> Non
     )
     for sizes in SIZES.values():
         _C.set_cache_sizes(sizes)
-        with allow_winograd(winograd):
+        with forced_winograd(winograd):
             results = passes(case, input, weight, grad_output)
         assert all(map(torch.equal, results, exact)), sizes
 

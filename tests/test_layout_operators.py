@@ -7,6 +7,7 @@ from itertools import permutations
 import pytest
 import torch
 import torch.nn.functional as F
+from forced_winograd import forced_winograd
 from layouts import (
     DENSE,
     LAST,
@@ -18,8 +19,6 @@ from layouts import (
     random,
 )
 from tolerance import assert_sums_equal
-
-import convgrad_ext
 
 LAYERS = {
     "direct": ((2, 12, 9, 8), (20, 12, 3, 3), (1, 1), (1, 1, 1, 1), 1),
@@ -35,7 +34,7 @@ LAYERS = {
 @pytest.mark.usefixtures("kernel", "poisoned")
 @pytest.mark.parametrize("layer", LAYERS)
 def test_every_order_of_the_dimensions_is_written(layer: str) -> None:
-    """Each of 24, on every path; Winograd's is allowed here."""
+    """Each of 24, on every path."""
     input_size, weight_size, stride, sides, groups = LAYERS[layer]
     input, weight = random(*input_size), random(*weight_size, seed=1)
     params = stride, sides, (1, 1), groups
@@ -45,7 +44,7 @@ def test_every_order_of_the_dimensions_is_written(layer: str) -> None:
     expected_weight = torch.nn.grad.conv2d_weight(input, weight_size, grad_output, **theirs)
     for order in permutations(range(4)):
         of_input, of_weight = (permuted(order)(t).stride() for t in (input, weight))
-        with convgrad_ext.allow_winograd(layer == "winograd"):
+        with forced_winograd(layer == "winograd"):
             grad_input = RAW.conv2d_input(input_size, weight, grad_output, *params, of_input)
             grad_weight = RAW.conv2d_weight(input, weight_size, grad_output, *params, of_weight)
         assert (grad_input.stride(), grad_weight.stride()) == (of_input, of_weight)

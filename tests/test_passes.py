@@ -7,6 +7,7 @@ from collections.abc import Sequence
 import pytest
 import torch
 from expected import output_like, torch_gradients
+from forced_winograd import forced_winograd
 from hypothesis import HealthCheck, given, settings
 from strategies import cases
 from tolerance import assert_sums_equal
@@ -264,7 +265,7 @@ def test_bitwise_the_same_for_any_number_of_threads(
     case: Case, dtype: torch.dtype, threads: int
 ) -> None:
     """Threads own destinations; no sum is split by the number of threads."""
-    with convgrad_ext.allow_winograd(case.name.startswith("winograd")):
+    with forced_winograd(case.name.startswith("winograd")):
         check_threads(case, dtype, threads)
 
 

@@ -8,10 +8,11 @@ from typing import Any
 
 import pytest
 import torch
+from forced_winograd import forced_winograd
 from torch import Tensor
 
 import convgrad_ext
-from convgrad_ext import allow_winograd, available_kernels, use_kernel
+from convgrad_ext import available_kernels, use_kernel
 from convgrad_ext.cases import Case
 
 # The error of random terms grows as the square root of the chain that they are added up in. A chain
@@ -121,5 +122,5 @@ def test_long_sums_err_about_as_torch(
 ) -> None:
     """Both against the same sums in float64."""
     ours, exact, theirs = long_sums(case, distribution)
-    with use_kernel(kernel_name), allow_winograd(winograd):
+    with use_kernel(kernel_name), forced_winograd(winograd):
         assert largest_error(ours(), exact) <= CHANCE * theirs

