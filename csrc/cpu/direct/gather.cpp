@@ -49,8 +49,11 @@ class BandLoops {
 
   void run(const Item& item) {
     Sum* const sums = add_chains(item, {0, blocking.chains.count()}, /*level=*/0);
-    for (int64_t vec_block : item.blocks)
-      for (int64_t n : item.images) store_block(item, n, vec_block, sums);
+    // Where channels are adjacent, all of a pixel are stored before those of the next, which is as far as a page.
+    if (g.destination.c == 1)
+      store_blocks(item, item.blocks, sums);
+    else
+      for (int64_t vec_block : item.blocks) store_blocks(item, {vec_block, vec_block + 1}, sums);
   }
 
  private:
@@ -142,12 +145,15 @@ class BandLoops {
     });
   }
 
-  void store_block(const Item& item, int64_t n, int64_t vec_block, Sum* sums) const {
-    Sum* const of_image = sums + sums_of(item, n, vec_block);
+  void store_blocks(const Item& item, Range vec_blocks, Sum* sums) const {
     schedule.for_each_rectangle([&](const Rectangle& rectangle, Range, Range) {
-      rectangle.for_each_line([&](const Line& line) {
-        store_line(item, n, vec_block, line, of_image + line.first_pixel * blocking.tile_lanes());
-      });
+      for (int64_t n : item.images)
+        rectangle.for_each_line([&](const Line& line) {
+          for (int64_t vec_block : vec_blocks)
+            store_line(item, n, vec_block, line,
+                       sums + sums_of(item, n, vec_block) +
+                           line.first_pixel * blocking.tile_lanes());
+        });
     });
   }
 
