@@ -1,6 +1,7 @@
 #include "cpu/passes.h"
 
 #include <ATen/ATen.h>
+#include <ATen/Parallel.h>
 
 #include "cpu/depthwise/gather_channels.h"
 #include "cpu/depthwise/gather_planes.h"
@@ -79,7 +80,7 @@ at::Tensor sums_of_bias(const Tiles<Stored, Sum>& tiles, const at::Tensor& bias)
 }  // namespace
 
 Target target_of(const TileShape& tiles) {
-  return {tiles, budget(), costs_of(tiles.isa), winograd_is_allowed()};
+  return {tiles, budget(), costs_of(tiles.isa), winograd_is_allowed(), at::get_num_threads()};
 }
 
 template <typename Stored, typename Sum>

@@ -1,6 +1,9 @@
 // The numbers that a plan counts with, beside those of the convolution.
 #pragma once
 
+#include <algorithm>
+#include <numeric>
+
 #include "cpu/budget.h"
 #include "cpu/costs.h"
 #include "cpu/kernels/tiles.h"
@@ -12,6 +15,7 @@ struct Target {
   Budget cache;
   Costs costs;
   bool winograd_allowed = false;
+  int64_t threads = 1;  // that share out the items, where no digits depend on their number
 
   // The vectors of a tile that brings the fewest bytes from L2 for each of its multiply-adds, where `rows` rows
   // are to be covered: a step reads B's vectors and the cache lines of a column of A. At least two, because a
@@ -23,9 +27,18 @@ struct Target {
     return best;
   }
 
+  // Whether cache lines at a distance of `step` elements push each other out of L1d. It finds a line by the address modulo
+  // 4096 bytes, and as many lines of one residue have room as it has times 4096 bytes. These may take half of them.
+  bool is_crowded(int64_t lines, int64_t step) const {
+    constexpr int64_t kModulus = 4096;
+    const int64_t bytes = step % kModulus * tiles.stored_bytes;
+    return product(lines, std::max(kLine, std::gcd(bytes, kModulus))) > cache.l1d / 2;
+  }
+
  private:
+  static constexpr int64_t kLine = 64;  // bytes
+
   double traffic(int64_t vecs, int64_t rows) const {
-    constexpr int64_t kLine = 64;
     const int64_t most = tiles.max_rows(vecs), of_tile = ceil_div(rows, ceil_div(rows, most));
     const int64_t a = ceil_div(of_tile * tiles.sum_bytes, kLine) * kLine;
     return static_cast<double>(vecs * tiles.vector_bytes() + a) /

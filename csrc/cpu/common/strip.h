@@ -11,52 +11,62 @@
 
 namespace convgrad::cpu {
 
-// Sizes of a strip, in elements.
-struct StripSize {
-  // An odd number of cache lines, so that channels spread over all sets of the cache.
-  static int64_t of_channel(int64_t pixels, int64_t bytes) {
-    const int64_t line = 64 / bytes;
-    return product(ceil_div(pixels, line) | 1, line);
+// The order of a strip: pixel by pixel in each channel, or channel by channel in each pixel where the tensor has channels
+// adjacent. Distances in elements.
+struct StripStrides {
+  int64_t channel, pixel;
+  int64_t size;  // of the strip
+
+  static StripStrides of(int64_t pixels, int64_t channels, bool adjacent, int64_t bytes) {
+    const int64_t inside = adjacent ? channels : pixels, outside = adjacent ? pixels : channels;
+    // An odd number of cache lines spreads over all sets of the cache.
+    const int64_t line = 64 / bytes, distance = product(ceil_div(inside, line) | 1, line);
+    const int64_t size = product(outside, distance);
+    return adjacent ? StripStrides{1, distance, size} : StripStrides{distance, 1, size};
   }
 
-  // The largest channel of a band of `rows` x `columns`; at the borders it is smaller.
-  static int64_t largest_channel(const Walk& h, const Walk& w, int64_t rows, int64_t columns,
-                                 int64_t bytes) {
-    return of_channel(product(StripOrder::size_of(h.most_sources_of(rows), h.step),
-                              StripOrder::size_of(w.most_sources_of(columns), w.step)),
-                      bytes);
+  // The largest strip of a band of `rows` x `columns`; at the borders it is smaller.
+  static StripStrides largest(const Walk& h, const Walk& w, int64_t rows, int64_t columns,
+                              int64_t channels, bool adjacent, int64_t bytes) {
+    return of(product(StripOrder::size_of(h.most_sources_of(rows), h.step),
+                      StripOrder::size_of(w.most_sources_of(columns), w.step)),
+              channels, adjacent, bytes);
   }
 };
 
 template <typename Stored, typename Sum>
 class Strip {
  public:
-  Strip(const Tiles<Stored, Sum>& tiles, const Walk& walk_h, const Walk& walk_w, const Band& band)
+  // Of up to `channels` channels.
+  Strip(const Tiles<Stored, Sum>& tiles, const Walk& walk_h, const Walk& walk_w, const Band& band,
+        int64_t channels, bool adjacent)
       : tiles(&tiles),
         h(StripOrder::of(walk_h, band.ys)),
         w(StripOrder::of(walk_w, band.xs)),
         phases_h(h.phases_read(walk_h)),
-        phases_w(w.phases_read(walk_w)) {}
+        phases_w(w.phases_read(walk_w)),
+        strides(
+            StripStrides::of(product(h.size(), w.size()), channels, adjacent, sizeof(Sum))) {}
 
-  int64_t channel_size() const {
-    return StripSize::of_channel(product(h.size(), w.size()), sizeof(Sum));
-  }
+  int64_t size() const { return strides.size; }
 
   SourceLayout layout(const Walk& walk_h, const Walk& walk_w) const {
-    SourceLayout layout{channel_size(), w.size(), 1, {}, {}};
+    SourceLayout layout{strides.channel, row_size(), strides.pixel, {}, {}};
     for (int64_t t : Range{0, walk_h.T})
-      layout.t_h.push_back(h.position(walk_h.source(0, t)) * w.size());
-    for (int64_t t : Range{0, walk_w.T}) layout.t_w.push_back(w.position(walk_w.source(0, t)));
+      layout.t_h.push_back(h.position(walk_h.source(0, t)) * row_size());
+    for (int64_t t : Range{0, walk_w.T})
+      layout.t_w.push_back(w.position(walk_w.source(0, t)) * strides.pixel);
     return layout;
   }
 
   // Copies `channels` channels of an image, the first of which starts at `from`.
   void fill(Sum* strip, const Strides& image, const Stored* from, int64_t channels) const {
+    if (strides.channel == 1) return fill_pixels(strip, image, from, channels);
     const bool one_phase = h.step == 1 && w.step == 1 && image.w == 1;
     const bool whole_rows = one_phase && image.h == w.size();
     for (int64_t c : Range{0, channels}) {
       const Stored* pixels = from + c * image.c;
-      Sum* to = strip + c * channel_size();
+      Sum* to = strip + c * strides.channel;
       if (whole_rows)
         tiles->load_rows({.from = pixels + h.sources.lo * image.h + w.sources.lo,
                           .step = 1,
@@ -68,6 +78,24 @@ class Strip {
   }
 
  private:
+  int64_t row_size() const { return product(w.size(), strides.pixel); }
+
+  void fill_pixels(Sum* strip, const Strides& image, const Stored* from, int64_t channels) const {
+    for (int64_t phase_h : phases_h)
+      for (int64_t row : Range{0, h.sources_in(phase_h)})
+        for (int64_t phase_w : phases_w)
+          tiles->load_rows(
+              {.from = from + (h.first_source(phase_h) + row * h.step) * image.h +
+                       w.first_source(phase_w) * image.w,
+               .step = 1,
+               .to = strip + (phase_h * h.phase_size + row) * row_size() +
+                     phase_w * w.phase_size * strides.pixel,
+               .count = channels,
+               .rows = w.sources_in(phase_w),
+               .from_row = place(w.step, image.w),
+               .to_row = strides.pixel});
+  }
+
   void fill_channel(Sum* channel, const Stored* pixels, const Strides& image) const {
     for (int64_t phase : phases_h)
       fill_rows(channel + phase * h.phase_size * w.size(), pixels + h.first_source(phase) * image.h,
@@ -99,6 +127,7 @@ class Strip {
   const Tiles<Stored, Sum>* tiles;
   StripOrder h, w;
   std::vector<int64_t> phases_h, phases_w;
+  StripStrides strides;
 };
 
 }  // namespace convgrad::cpu

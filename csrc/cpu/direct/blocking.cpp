@@ -51,7 +51,7 @@ class Cutting {
   // under a large dilation, a strip would have all pixels between the taps.
   void cut_band() {
     constexpr int64_t kFewColumns = 28;  // of a tile; a narrower strip would be read too rarely
-    b.strips = g.source.c != 1 && g.channels_inside();
+    b.strips = g.channels_inside() && (!adjacent() || crowded());
     cover();
     while (strip_bytes() > strips_bytes() && b.rows.size > 1)
       b.rows = Blocks::covering(g.h.D, b.rows.size / 2);
@@ -91,9 +91,20 @@ class Cutting {
 
   int64_t strip_bytes() const {
     if (!b.strips) return 0;
-    const int64_t channel =
-        StripSize::largest_channel(g.h, g.w, b.rows.size, b.columns.size, target.tiles.sum_bytes);
-    return product(channel, b.chains.channels.size, target.tiles.sum_bytes);
+    const int64_t bytes = target.tiles.sum_bytes;
+    return product(StripStrides::largest(g.h, g.w, b.rows.size, b.columns.size,
+                                         b.chains.channels.size, adjacent(), bytes)
+                       .size,
+                   bytes);
+  }
+
+  // Whether the pixels of the source have adjacent channels.
+  bool adjacent() const { return g.source.c == 1; }
+
+  // Whether the pixels that a tile reads push each other out of L1d.
+  bool crowded() const {
+    const int64_t pixels = target.tiles.max_rows(b.vecs.size) + g.w.T - 1;
+    return target.is_crowded(product(pixels, g.h.T), place(g.w.step, g.source.w));
   }
 
   const Target& target;

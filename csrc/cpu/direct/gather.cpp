@@ -217,7 +217,8 @@ void gather_direct(const Tiles<Stored, Sum>& tiles, const Gather& g,
     const at::Tensor scratch = allocate<Sum>(blocking.scratch_size());
     for (int64_t band = begin / items; band * items < end; ++band) {
       const Band pixels = band_at(blocking, g, band);
-      const Strip<Stored, Sum> strip(tiles, g.h, g.w, pixels);
+      const Strip<Stored, Sum> strip(tiles, g.h, g.w, pixels, blocking.chains.channels.size,
+                                     g.source.c == 1);
       const SourceLayout layout =
           blocking.strips ? strip.layout(g.h, g.w) : SourceLayout::of_tensor(g.h, g.w, g.source);
       BandLoops<Stored, Sum> loops(pass, pixels, strip, layout, scratch.mutable_data_ptr<Sum>());

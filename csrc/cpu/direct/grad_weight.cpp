@@ -39,7 +39,7 @@ class StretchLoops {
 
   void add_to(Sum* sums) const {
     const Walk h = shape.h.outputs(), w = shape.w.outputs();
-    const Strip<Stored, Sum> strip(tiles, h, w, band);
+    const Strip<Stored, Sum> strip(tiles, h, w, band, blocking.tile_rows, operands.input.c == 1);
     const StretchLayout layout = layout_of(strip, h, w);
     StretchRuns runs(band, images.size(), layout, tiles.lanes);
     for (int64_t block : item.blocks) pack_grad_output(block);
@@ -60,7 +60,7 @@ class StretchLoops {
     layout.source =
         blocking.copied ? strip.layout(h, w) : SourceLayout::of_tensor(h, w, operands.input);
     layout.image_size =
-        blocking.copied ? strip.channel_size() * blocking.tile_rows : operands.input.n;
+        blocking.copied ? strip.size() : operands.input.n;
     layout.ys = StretchLayout::outputs_of_taps(shape.h, band.ys);
     layout.xs = StretchLayout::outputs_of_taps(shape.w, band.xs);
     return layout;

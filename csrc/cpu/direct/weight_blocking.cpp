@@ -1,7 +1,6 @@
 #include "cpu/direct/weight_blocking.h"
 
 #include <algorithm>
-#include <numeric>
 
 #include "cpu/common/chains.h"
 #include "cpu/common/strip.h"
@@ -14,14 +13,15 @@ constexpr int64_t kUsualVecs = 2;  // of a tile
 
 class Cutting {
  public:
-  Cutting(const Target& target, const ConvShape& shape) : target(target), shape(shape) {}
+  Cutting(const Target& target, const ConvShape& shape, const Strides& input)
+      : target(target), shape(shape), input(input) {}
 
-  WeightBlocking run(const Strides& input) {
+  WeightBlocking run() {
     cut_pixels();
     cut_into_chunks();
     cut_channels();
-    const int64_t strip = product(channel_bytes(), b.tile_rows);
-    b.copied = crowded(input) && strip <= strips_bytes();
+    const int64_t strip = strip_bytes(b.tile_rows);
+    b.copied = crowded() && strip <= strips_bytes();
     b.strip_image = b.copied ? strip / target.tiles.sum_bytes : 0;
     return b;
   }
@@ -43,12 +43,13 @@ class Cutting {
     return Blocks::covering(shape.C_in_per_group(), target.tiles.max_rows(vecs)).size;
   }
 
-  // Of a channel of a strip.
-  int64_t channel_bytes() const {
+  // Of a tile's channels in one image.
+  int64_t strip_bytes(int64_t channels) const {
     const int64_t bytes = target.tiles.sum_bytes;
     return product(
-        StripSize::largest_channel(shape.h.outputs(), shape.w.outputs(), b.stretches.rows.size,
-                                   b.stretches.columns.size, bytes),
+        StripStrides::largest(shape.h.outputs(), shape.w.outputs(), b.stretches.rows.size,
+                              b.stretches.columns.size, channels, input.c == 1, bytes)
+            .size,
         bytes);
   }
 
@@ -65,12 +66,13 @@ class Cutting {
     Stretches& s = b.stretches;
     s.columns = Blocks::covering(shape.w.O, pixels);
     s.rows = Blocks::covering(shape.h.O, std::max<int64_t>(1, pixels / s.columns.size));
-    const auto strip_bytes = [&] { return product(channel_bytes(), rows_of_tile(kUsualVecs)); };
-    while (s.rows.size > 1 && strip_bytes() > strips_bytes())
+    const int64_t channels = rows_of_tile(kUsualVecs);
+    while (s.rows.size > 1 && strip_bytes(channels) > strips_bytes())
       s.rows = Blocks::covering(shape.h.O, s.rows.size / 2);
     const bool whole = s.columns.count * s.rows.count == 1;
     const int64_t fitting =
-        whole ? std::min(pixels / shape.output_pixels(), strips_bytes() / strip_bytes()) : 1;
+        whole ? std::min(pixels / shape.output_pixels(), strips_bytes() / strip_bytes(channels))
+              : 1;
     s.images = Blocks::covering(shape.N, std::max<int64_t>(1, fitting));
   }
 
@@ -95,12 +97,19 @@ class Cutting {
     sums.lanes = target.tiles.lanes, sums.vectors = vectors();
     sums.outs = Blocks::covering(sums.vectors, target.tile_vecs(sums.C_in));
     b.tile_rows = rows_of_tile(std::max(kUsualVecs, sums.outs.size));
-    const int64_t wanted =
-        b.chunks_apart ? Blocks::covering(kReductionItems, b.chunks.count).count : kReductionItems;
+    const int64_t wanted = wanted_items();
     const int64_t sharing = shape.groups * sums.outs.count / wanted;
     const int64_t outs = std::min(lanes_of_part() / sums.vector_size(), sharing);
     sums.parts = Blocks::covering(sums.outs.count, std::max<int64_t>(1, outs));
     sums.ins = input_blocks(wanted);
+  }
+
+  // Of a chunk. Digits do not depend on how its channels are shared out, and each item reads the pixels again: one thread
+  // takes as few as fit, and several threads two each.
+  int64_t wanted_items() const {
+    const int64_t items =
+        target.threads == 1 ? 1 : std::min(kReductionItems, 2 * target.threads);
+    return b.chunks_apart ? Blocks::covering(items, b.chunks.count).count : items;
   }
 
   // Blocks of whole tiles whose sums fit, and several blocks where there would be too few items.
@@ -116,17 +125,16 @@ class Cutting {
     return {Blocks::covering(sums.C_in, size).count, size};
   }
 
-  // Whether the rows of a tile, which are channels, push each other out of L1d. It finds a cache line by the address
-  // modulo 4096 bytes, and as many lines of one residue have room as it has times 4096 bytes. The rows may take
-  // half of them.
-  bool crowded(const Strides& input) const {
-    constexpr int64_t kModulus = 4096;
-    const int64_t step = input.c % kModulus * target.tiles.stored_bytes;
-    return b.tile_rows * std::gcd(step, kModulus) > target.cache.l1d / 2;
+  // Whether what a tile reads in the tensor pushes itself out of L1d: one row for each channel, or, where channels are
+  // adjacent, one place for each pixel.
+  bool crowded() const {
+    if (input.c != 1) return target.is_crowded(b.tile_rows, input.c);
+    return target.is_crowded(b.stretches.pixels(), place(shape.w.outputs().step, input.w));
   }
 
   const Target& target;
   const ConvShape& shape;
+  const Strides& input;
   WeightBlocking b{};
 };
 
@@ -134,7 +142,7 @@ class Cutting {
 
 WeightBlocking WeightBlocking::of(const Target& target, const ConvShape& shape,
                                   const Strides& input) {
-  return Cutting(target, shape).run(input);
+  return Cutting(target, shape, input).run();
 }
 
 }  // namespace convgrad::cpu
