@@ -90,11 +90,12 @@ def test_forward_and_grad_input_have_the_same_digits(case: Case, dtype: torch.dt
         assert all(map(torch.equal, results[0], others))
 
 
-# What a thread needs, whatever the caches: a row of pixels and its sums, a panel, or the
-# transformed tiles of a register tile, which are 16 numbers for each output tile.
+# What a thread needs, whatever the caches: a row of pixels and its sums, the maps of a vector of
+# groups, a panel, or the transformed tiles of a register tile, which are 16 numbers for each output
+# tile.
 LEAST_SCRATCH = {
     "direct": 64,
-    "depthwise": 16,
+    "depthwise": 32,
     "pixelwise": 8,
     "winograd": 192,
     "zeros": 0,

@@ -123,7 +123,9 @@ NAMED = [
     case("far_taps", "taps that share no source", (16, 16), (30, 31), dilation=9, padding=9),
     case("strides", "rows in four phases", (16, 16), (39, 41), kernel=(9, 9), stride=4, padding=4),
     case("seen_by_none", "phases of no tap", (16, 16), (17, 18), kernel=(2, 1), stride=3),
-    case("7x7_map", "a map of less than a vector", (32, 32), (7, 7), N=3, padding=1),
+    case("7x7_map", "narrow rows: lanes are groups", (32, 32), (7, 7), N=3, padding=1),
+    case("37_maps", "the last vector of groups overlaps", (37, 37), (9, 8), N=2, padding=1),
+    case("strided_map", "narrow results of wide rows", (32, 32), (21, 19), stride=2, padding=1),
     case("one_pixel", "taps that meet padding alone", (16, 16), (1, 1), N=9, padding=1),
     case("long_rows", "rows that are wide", (16, 16), (3, 3000), padding=1),
 ]
@@ -151,7 +153,7 @@ def paths(case: Case, layout: torch.memory_format) -> set[str]:
 @EVERY_FAST
 @pytest.mark.usefixtures("kernel")
 @pytest.mark.parametrize("layout", LAYOUTS, ids=str)
-@pytest.mark.parametrize("case", NAMED[:8], ids=str)
+@pytest.mark.parametrize("case", NAMED[:10], ids=str)
 def test_named_layers_take_the_path(case: Case, layout: torch.memory_format) -> None:
     assert paths(case, layout) == {"depthwise"}
 
@@ -166,6 +168,29 @@ def test_the_number_of_filters_does_not_decide() -> None:
             input, weight, _ = layer.tensors(torch.float32)
             found = plans(input.contiguous(memory_format=layout), weight, None, **layer.params)
             assert {p.path for p in found if p.pass_name != "grad_input"} == {"depthwise"}
+
+
+@EVERY_FAST
+@pytest.mark.usefixtures("kernel", "poisoned")
+@pytest.mark.parametrize("columns", [10, 11, 40], ids=["maps", "planes", "vectors"])
+def test_each_channel_has_its_bias(columns: int) -> None:
+    """On zeros, where nothing else is added."""
+    bias = torch.arange(1.0, 38.0)
+    for layout in LAYOUTS:
+        image = torch.zeros(2, 37, 5, columns).contiguous(memory_format=layout)
+        output = convgrad_ext.conv2d(image, torch.ones(37, 1, 3, 3), bias, padding=1, groups=37)
+        assert torch.equal(output, bias[:, None, None].expand_as(output))
+
+
+@pytest.mark.usefixtures("kernel")
+@pytest.mark.parametrize("kernel", ["avx2"], indirect=True)
+def test_rows_of_up_to_ten_pixels_have_groups_as_lanes() -> None:
+    """As docs/architecture.md says; only then the plan names copies of maps."""
+    for columns in (10, 11):
+        layer = case("m", "", (16, 16), (40, columns), groups=16, padding=1)
+        input, weight, _ = layer.tensors(torch.float32)
+        for plan in plans(input, weight, None, **layer.params)[:2]:
+            assert (plan.blocking.get("source") == "copies of maps") == (columns == 10)
 
 
 # Loops for what is not finite

@@ -253,6 +253,16 @@ LARGE = [
         kernel=(3, 3),
         padding=1,
     ),
+    Case(
+        "maps",
+        "lanes are groups, in copies",
+        N=4,
+        channels=(205, 205),
+        groups=205,
+        image=(9, 8),
+        kernel=(5, 5),
+        padding=2,
+    ),
     Case("1x1", "lanes along pixels", N=4, channels=(64, 80), image=(28, 27), kernel=(1, 1)),
 ]
 

@@ -50,7 +50,7 @@ def peak_bytes(call: Callable[[], Tensor], trace: Path) -> int:
 
 
 def check(layer: Layer, pass_name: str, trace: Path) -> None:
-    found = planned(layer, pass_name)
+    found = planned(layer, pass_name, torch.get_num_threads())
     assert all(plan.scratch_bytes <= MEBIBYTE for plan in found)
     expected = planned_bytes(found)
     allocated = peak_bytes(call_of(layer, pass_name), trace)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterator
+from dataclasses import replace
 
 import pytest
 import torch
@@ -79,15 +80,24 @@ def test_the_path_of_each_pass_where_winograd_is_allowed(name: str, kernel: str)
 @pytest.mark.parametrize("threads", [2, 7])
 @pytest.mark.parametrize("name", ["r50.res2", "r50.res3a_s2", "r50.res5_up", "mbn.dw@14"])
 def test_the_plan_does_not_depend_on_the_threads(name: str, threads: int, kernel: str) -> None:
-    """Neither the path nor a block: results are bitwise the same for any number of them."""
+    """Neither the path nor how a sum is cut: results are bitwise the same for any number."""
     before = torch.get_num_threads()
     try:
         torch.set_num_threads(1)
         alone = plans_of(LAYERS[name], kernel, winograd=True, N=8)
         torch.set_num_threads(threads)
-        assert plans_of(LAYERS[name], kernel, winograd=True, N=8) == alone
+        together = plans_of(LAYERS[name], kernel, winograd=True, N=8)
     finally:
         torch.set_num_threads(before)
+    assert list(map(without_items, together)) == list(map(without_items, alone))
+
+
+def without_items(plan: Plan) -> Plan:
+    """Threads decide how grad_weight's channels are shared out, which changes no digit."""
+    if plan.pass_name != "grad_weight":
+        return plan
+    blocking = {k: v for k, v in plan.blocking.items() if k != "channels of an item, in x out"}
+    return replace(plan, blocking=blocking, packed_bytes=0, scratch_bytes=0)
 
 
 @pytest.mark.parametrize("kernel", HERE)

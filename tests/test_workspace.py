@@ -81,7 +81,7 @@ def test_the_plan_has_room_for_what_is_resident(
 ) -> None:
     """tests/test_plan_memory.py has the bytes of the first thread; here every thread counts."""
     with use_kernel(kernel_name):
-        expected = planned_bytes(planned(LAYERS[name], pass_name), threads)
+        expected = planned_bytes(planned(LAYERS[name], pass_name, threads), threads)
     extra = measure.extra_bytes(Job(LAYERS[name], pass_name, kernel_name, FLOAT, threads))
     assert extra is not None, "the process did not survive"
     assert expected / 2 - SMALL_CHANGE <= extra <= expected + SMALL_CHANGE

@@ -34,6 +34,7 @@ LAYERS = {
     "pointwise": layer("a matrix product", 2, (256, 256), (28, 28), 1),
     "dilated": layer("a strip is the whole image", 2, (64, 64), (33, 33), 3, dilation=12),
     "depthwise": layer("lanes for 96 groups of one", 2, (96, 96), (56, 56), 7, groups=96),
+    "depthwise_map": layer("copies of maps", 2, (99, 99), (9, 9), 5, groups=99),
     "large_kernel": layer("961 taps", 1, (64, 64), (32, 32), 31, groups=64),
     "large_image": layer("tens of thousands of tiles", 1, (3, 8), (512, 512), 5),
     "taps_for_each_border_pixel": layer("440 sets of them", 1, (16, 16), (64, 64), 21),
@@ -62,9 +63,14 @@ def parameters(layer: Layer) -> tuple[int, tuple[int, int], int, int]:
     return layer.stride, (layer.padding_h, layer.padding_w), layer.dilation, layer.groups
 
 
-def planned(layer: Layer, pass_name: str) -> list[Plan]:
+def planned(layer: Layer, pass_name: str, threads: int = 1) -> list[Plan]:
     tensors = torch.empty(layer.input_size), torch.empty(layer.weight_size)
-    found = plans(*tensors, None, *parameters(layer))
+    before = torch.get_num_threads()
+    try:
+        torch.set_num_threads(threads)
+        found = plans(*tensors, None, *parameters(layer))
+    finally:
+        torch.set_num_threads(before)
     return [plan for plan in found if plan.pass_name == pass_name]
 
 

@@ -4,6 +4,7 @@
 #include <ATen/Parallel.h>
 
 #include "cpu/depthwise/gather_channels.h"
+#include "cpu/depthwise/gather_maps.h"
 #include "cpu/depthwise/gather_planes.h"
 #include "cpu/depthwise/phases.h"
 #include "cpu/depthwise/weight_channels.h"
@@ -52,6 +53,8 @@ void run_gather(const Tiles<Stored, Sum>& tiles, const Target& target, const Gat
     gather_pixelwise(tiles, g, operands, *pixelwise);
   else if (const auto* channels = std::get_if<ChannelBlocking>(&blocking))
     gather_channels(tiles, g, operands, *channels);
+  else if (const auto* maps = std::get_if<MapBlocking>(&blocking))
+    gather_maps(tiles, g, operands, *maps);
   else if (const auto* planes = std::get_if<PlaneBlocking>(&blocking))
     gather_planes(tiles, g, operands, *planes);
   else if (const auto* winograd = std::get_if<WinogradBlocking>(&blocking))

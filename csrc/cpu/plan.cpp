@@ -51,12 +51,20 @@ Plan pixelwise_plan(const Target& target, const Gather& g) {
 
 constexpr const char* kAdjacentChannels =
     "every channel is a group, and channels are adjacent: lanes are groups";
+constexpr const char* kNarrowMaps =
+    "every channel is a group, and rows of pixels are narrow: lanes are groups";
 constexpr const char* kFewChannels =
     "groups have few channels: lanes are pixels, and rows of pixels share their sources";
 
 Plan channel_plan(const Target& target, const Gather& g) {
   const ChannelBlocking b = ChannelBlocking::of(target, g);
   return plan_of("depthwise", kAdjacentChannels, target, b, {b.packed_size(g), b.scratch_size(g)});
+}
+
+Plan map_plan(const Target& target, const Gather& g) {
+  const MapBlocking b = MapBlocking::of(target, g);
+  return plan_of("depthwise", kNarrowMaps, target, b,
+                 {b.channels.packed_size(g), b.scratch_size()});
 }
 
 Plan plane_plan(const Target& target, const Gather& g) {
@@ -104,6 +112,7 @@ Plan direct_plan(const Target& target, const ConvShape& shape, const Strides& in
 Plan plan_gather(const Target& target, const Gather& g) {
   if (g.taps() == 0) return {"zeros", "no tap meets these pixels", std::monostate{}, 0, 0};
   if (!ChannelBlocking::why_not(target, g)) return channel_plan(target, g);
+  if (!MapBlocking::why_not(target, g)) return map_plan(target, g);
   if (!PlaneBlocking::why_not(target, g)) return plane_plan(target, g);
   const char* const not_pixelwise = why_not_pixelwise(target, g);
   if (!not_pixelwise) return pixelwise_plan(target, g);

@@ -50,6 +50,12 @@ Details details(const ChannelBlocking& b, const TileShape&) {
           {"tile, rows x vectors", times(max_slide_rows(b.width / b.lanes), b.width / b.lanes)}};
 }
 
+Details details(const MapBlocking& b, const TileShape& tiles) {
+  Details all = details(b.channels, tiles);
+  all.emplace_back("source", "copies of maps");
+  return all;
+}
+
 Details details(const ChannelWeightBlocking& b, const TileShape&) {
   return {{"lanes", "groups"},
           {"groups of an item", times(b.parts.size * b.lanes)},

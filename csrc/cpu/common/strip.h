@@ -45,8 +45,7 @@ class Strip {
         w(StripOrder::of(walk_w, band.xs)),
         phases_h(h.phases_read(walk_h)),
         phases_w(w.phases_read(walk_w)),
-        strides(
-            StripStrides::of(product(h.size(), w.size()), channels, adjacent, sizeof(Sum))) {}
+        strides(StripStrides::of(product(h.size(), w.size()), channels, adjacent, sizeof(Sum))) {}
 
   int64_t size() const { return strides.size; }
 
@@ -84,16 +83,15 @@ class Strip {
     for (int64_t phase_h : phases_h)
       for (int64_t row : Range{0, h.sources_in(phase_h)})
         for (int64_t phase_w : phases_w)
-          tiles->load_rows(
-              {.from = from + (h.first_source(phase_h) + row * h.step) * image.h +
-                       w.first_source(phase_w) * image.w,
-               .step = 1,
-               .to = strip + (phase_h * h.phase_size + row) * row_size() +
-                     phase_w * w.phase_size * strides.pixel,
-               .count = channels,
-               .rows = w.sources_in(phase_w),
-               .from_row = place(w.step, image.w),
-               .to_row = strides.pixel});
+          tiles->load_rows({.from = from + (h.first_source(phase_h) + row * h.step) * image.h +
+                                    w.first_source(phase_w) * image.w,
+                            .step = 1,
+                            .to = strip + (phase_h * h.phase_size + row) * row_size() +
+                                  phase_w * w.phase_size * strides.pixel,
+                            .count = channels,
+                            .rows = w.sources_in(phase_w),
+                            .from_row = place(w.step, image.w),
+                            .to_row = strides.pixel});
   }
 
   void fill_channel(Sum* channel, const Stored* pixels, const Strides& image) const {

@@ -13,7 +13,7 @@ constexpr int64_t grain_of(int64_t work) {
   return 1 + kWorkWorthAThread / std::max<int64_t>(1, work);
 }
 
-// Items are always made for eight threads, because digits may depend on the items. A gathering pass makes two
+// Where digits may depend on the items, they are made for eight threads. A gathering pass makes two
 // for each thread, so that a thread that starts late delays the pass by half as much. An item of grad_weight has
 // sums of its own, so that there is one for each thread.
 constexpr int64_t kThreads = 8;

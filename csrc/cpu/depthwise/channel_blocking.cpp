@@ -14,10 +14,23 @@ constexpr const char* kNotAdjacent = "channels are not adjacent";
 constexpr const char* kSeveralChannels = "groups have several channels";
 constexpr const char* kFewChannels = "too few channels to fill a vector";
 constexpr const char* kLongRow = "the sums of a row would be larger than the cache";
+constexpr const char* kWideMap = "rows of pixels are wide enough to be lanes";
+constexpr const char* kPhase = "other phases have pixels between those of a row";
+constexpr const char* kLargeMap = "the maps of a vector of groups would be larger than the cache";
 constexpr const char* kLongSum = "the sum needs several levels of chains";
 
 // Of sums or of grad_output, in bytes: the same on every processor, as the digits of forward and grad_input are.
-constexpr int64_t kLargestRow = 128 << 10;
+constexpr int64_t kLargestRow = 128 << 10, kLargestMaps = kLargestRow;
+
+// In pixels of a row of results. With lanes along wider rows, fewer lanes are between images and behind the last one, and
+// loops without copies are faster.
+constexpr int64_t kWidestMap = 10;
+
+bool is_long_sum(const Gather& g) {
+  const int64_t chain = product(g.h.T, std::min<int64_t>(g.w.T, kMaxSlideTaps));
+  const auto chains = static_cast<int64_t>(TapGroup::of(g.w, {0, g.w.T}, kMaxSlideTaps).size());
+  return chain > longest_chain(g.taps()) || Chains::levels_of(chains) > 1;
+}
 
 }  // namespace
 
@@ -32,10 +45,22 @@ const char* ChannelBlocking::why_not(const Target& target, const Gather& g) {
   if (g.groups < target.tiles.lanes) return kFewChannels;
   const int64_t row = product(of(target, g).scratch_size(g), target.tiles.sum_bytes);
   if (row > kLargestRow) return kLongRow;
-  const int64_t chain = product(g.h.T, std::min<int64_t>(g.w.T, kMaxSlideTaps));
-  const auto chains = static_cast<int64_t>(TapGroup::of(g.w, {0, g.w.T}, kMaxSlideTaps).size());
-  const bool long_sum = chain > longest_chain(g.taps()) || Chains::levels_of(chains) > 1;
-  return long_sum ? kLongSum : nullptr;
+  return is_long_sum(g) ? kLongSum : nullptr;
+}
+
+MapBlocking MapBlocking::of(const Target& target, const Gather& g) {
+  const ChannelBlocking channels = ChannelBlocking::of(target, g);
+  return {channels, product(g.h.S, g.w.S, channels.width), product(g.h.D, g.w.D, channels.width)};
+}
+
+const char* MapBlocking::why_not(const Target& target, const Gather& g) {
+  if (!target.tiles.in_place || g.C != 1 || g.M != 1) return kSeveralChannels;
+  if (g.groups < target.tiles.lanes) return kFewChannels;
+  if (g.w.D > kWidestMap) return kWideMap;
+  if (g.h.pixel_step != 1 || g.w.pixel_step != 1) return kPhase;
+  const int64_t maps = product(of(target, g).scratch_size(), target.tiles.sum_bytes);
+  if (maps > kLargestMaps) return kLargeMap;
+  return is_long_sum(g) ? kLongSum : nullptr;
 }
 
 ChannelWeightBlocking ChannelWeightBlocking::of(const Target& target, const ConvShape& shape) {

@@ -45,6 +45,18 @@ struct ChannelBlocking {
   int64_t scratch_size(const Gather& g) const { return product(g.w.D, width); }  // of a thread
 };
 
+// The same for planes of narrow rows: an item is one image in the groups of some vectors,
+// whose maps are copied so that channels are adjacent, and copied back.
+struct MapBlocking {
+  ChannelBlocking channels;
+  int64_t source_size, result_size;  // of the copies, in elements
+
+  static MapBlocking of(const Target& target, const Gather& g);
+  static const char* why_not(const Target& target, const Gather& g);
+
+  int64_t scratch_size() const { return source_size + result_size; }  // of a thread
+};
+
 // grad_weight: an item is some groups in a chunk of the rows of all images.
 struct ChannelWeightBlocking {
   int64_t lanes;

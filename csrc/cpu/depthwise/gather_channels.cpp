@@ -1,193 +1,48 @@
 #include "cpu/depthwise/gather_channels.h"
 
-#include <ATen/ATen.h>
 #include <ATen/Parallel.h>
 
-#include <vector>
-
-#include "cpu/common/scratch.h"
 #include "cpu/common/threads.h"
-#include "geometry/tap_groups.h"
-#include "geometry/tap_segments.h"
+#include "cpu/depthwise/channel_loops.h"
 
 namespace convgrad::cpu {
 namespace {
 
-// A tile's part of a row: some pixels under some taps. Distances are in elements.
-struct Slide {
-  int64_t source, weight;  // of the first pixel, under the first tap
-  int64_t first;           // pixel
-  int64_t weight_stride;   // from tap to tap
-  int64_t pixels, taps;    // no taps: the pixels are zero
-  bool fresh;              // whether it is the first of its pixels
-};
-
-std::vector<Slide> slides_of_row(const Gather& g, const ChannelBlocking& blocking) {
-  std::vector<Slide> slides;
-  for (const TapSegment& segment : TapSegment::of(g.w, {0, g.w.D}))
-    for (const PixelGroup& pixels :
-         PixelGroup::of(g.w, segment.pixels, max_slide_rows(blocking.width / blocking.lanes))) {
-      if (segment.taps.size() == 0)
-        slides.push_back({0, 0, pixels.first, 0, pixels.rows, 0, /*fresh=*/true});
-      bool fresh = true;
-      for (const TapGroup& taps : TapGroup::of(g.w, segment.taps, kMaxSlideTaps)) {
-        slides.push_back({.source = g.w.source(pixels.first, taps.first_tap) * g.source.w,
-                          .weight = taps.first_tap * blocking.width,
-                          .first = pixels.first,
-                          .weight_stride = taps.tap_step * blocking.width,
-                          .pixels = pixels.rows,
-                          .taps = taps.count,
-                          .fresh = fresh});
-        fresh = false;
-      }
-    }
-  return slides;
+// Prefetches the last source row of a row of the destination: vectors of one pixel after the other are too far apart for
+// the processor to see a stream.
+template <typename Stored>
+void fetch_row(const Gather& g, int64_t y, int64_t lanes, int64_t vecs, const Stored* source) {
+  const Range rows = g.h.sources_of({y, y + 1});
+  if (rows.size() == 0) return;
+  const Stored* const row = source + (rows.hi - 1) * g.source.h;
+  for (int64_t x : Range{0, g.w.S})
+    for (int64_t v : Range{0, vecs}) __builtin_prefetch(row + x * g.source.w + v * lanes);
 }
-
-// As [vectors][m][t_h][t_w][lanes].
-template <typename Stored, typename Sum>
-at::Tensor pack_weight(const Tiles<Stored, Sum>& tiles, const Gather& g,
-                       const ChannelBlocking& blocking, const Stored* weight) {
-  at::Tensor packed = allocate<Sum>(blocking.packed_size(g));
-  Sum* to = packed.mutable_data_ptr<Sum>();
-  const Stored* const first_tap = weight + g.h.tap(0) * g.weight.h + g.w.tap(0) * g.weight.w;
-  for (const ChannelVectors& some : blocking.vectors(g))
-    for (int64_t row : Range{0, g.M * g.h.T}) {
-      const Stored* const of_row =
-          first_tap + row / g.h.T * g.weight.n + row % g.h.T * g.h.weight_step * g.weight.h;
-      for (int64_t v : Range{0, some.vecs})
-        tiles.pack({.tensor = of_row + (some.first + v * tiles.lanes) * g.weight_of_group,
-                    .step = place(g.w.weight_step, g.weight.w),
-                    .lane_stride = g.weight_of_group,
-                    .vectors = to + v * tiles.lanes,
-                    .vector_stride = blocking.width,
-                    .count = g.w.T,
-                    .lanes = tiles.lanes});
-      to += g.w.T * blocking.width;
-    }
-  return packed;
-}
-
-template <typename Stored, typename Sum>
-class ChannelLoops {
- public:
-  ChannelLoops(const Tiles<Stored, Sum>& tiles, const Gather& g,
-               const Operands<Stored, Sum>& operands, const ChannelBlocking& blocking,
-               const Sum* packed)
-      : tiles(tiles),
-        g(g),
-        operands(operands),
-        blocking(blocking),
-        packed(packed),
-        vectors(blocking.vectors(g)),
-        slides(slides_of_row(g, blocking)),
-        pixels_apart(TapGroup::pixels_apart(g.w)),
-        in_place(g.M == 1 && g.destination.c == 1),
-        whole_rows(g.h.pixel_step == 1) {}
-
-  // A row of the destination. `runs` is filled with a run of each tap of a column, `sums` with results that are not
-  // computed in place.
-  void run(int64_t n, int64_t y, std::vector<Run>& runs, Sum* sums) const {
-    runs.clear();
-    for (int64_t t : g.h.taps_of(y))
-      runs.push_back({g.h.source(y, t) * g.source.h, t * g.w.T * blocking.width});
-    const Sum* weight = packed;
-    for (const ChannelVectors& some : vectors) {
-      const Sum* const source = as_sums<Sum>(operands.source_at(g, n, some.first));
-      for (int64_t m : Range{0, g.M}) {
-        const Row row = row_of(n, y, some.first * g.M + m, sums);
-        for (const Slide& slide : slides) add_slide(slide, some.vecs, runs, source, weight, row);
-        if (operands.bias) add_bias(operands.bias + some.first * g.M + m, some.vecs, row);
-        if (!in_place) store(n, y, some, m, sums);
-        weight += g.taps() * blocking.width;
-      }
-      if (whole_rows && y + 1 < g.h.D) fetch(y + 1, some.vecs, source);
-    }
-  }
-
- private:
-  // Results of a row of pixels, in vectors of groups.
-  struct Row {
-    Sum* first;
-    int64_t pixel_stride;
-  };
-
-  Stored* destination(int64_t n, int64_t y, int64_t channel) const {
-    return operands.destination_at(g, n, channel) + g.h.pixel(y) * g.destination.h +
-           g.w.pixel(0) * g.destination.w;
-  }
-
-  Row row_of(int64_t n, int64_t y, int64_t channel, Sum* sums) const {
-    if (!in_place) return {sums, blocking.width};
-    return {as_sums<Sum>(destination(n, y, channel)), g.w.pixel_step * g.destination.w};
-  }
-
-  void add_slide(const Slide& slide, int64_t vecs, const std::vector<Run>& runs, const Sum* source,
-                 const Sum* weight, const Row& row) const {
-    SlideArgs<Sum> args{};
-    args.source = source + slide.source;
-    args.source_stride = pixels_apart * g.w.step * g.source.w;
-    args.weight = weight + slide.weight, args.weight_stride = slide.weight_stride;
-    args.runs = runs.data(), args.run_count = slide.taps == 0 ? 0 : runs.size();
-    args.acc = row.first + slide.first * row.pixel_stride;
-    args.acc_stride = pixels_apart * row.pixel_stride;
-    args.fresh = slide.fresh;
-    tiles.slide[false][vecs][slide.pixels][std::max<int64_t>(1, slide.taps)](args);
-  }
-
-  // To each vector at once: the next one, if it overlaps this one, begins again.
-  void add_bias(const Sum* bias, int64_t vecs, const Row& row) const {
-    for (int64_t x : Range{0, g.w.D})
-      for (int64_t lane : Range{0, vecs * tiles.lanes})
-        row.first[x * row.pixel_stride + lane] += bias[lane * g.M];
-  }
-
-  void store(int64_t n, int64_t y, const ChannelVectors& some, int64_t m, const Sum* sums) const {
-    for (int64_t v : Range{0, some.vecs})
-      tiles.unpack({.vectors = sums + v * tiles.lanes,
-                    .vector_stride = blocking.width,
-                    .tensor = destination(n, y, (some.first + v * tiles.lanes) * g.M + m),
-                    .step = place(g.w.pixel_step, g.destination.w),
-                    .lane_stride = g.M * g.destination.c,
-                    .count = g.w.D,
-                    .lanes = tiles.lanes});
-  }
-
-  // Prefetches the last source row of a row of the destination: vectors of one pixel after the other are too far apart for
-  // the processor to see a stream.
-  void fetch(int64_t y, int64_t vecs, const Sum* source) const {
-    const Range rows = g.h.sources_of({y, y + 1});
-    if (rows.size() == 0) return;
-    const Sum* const row = source + (rows.hi - 1) * g.source.h;
-    for (int64_t x : Range{0, g.w.S})
-      for (int64_t v : Range{0, vecs}) __builtin_prefetch(row + x * g.source.w + v * tiles.lanes);
-  }
-
-  const Tiles<Stored, Sum>& tiles;
-  const Gather& g;
-  const Operands<Stored, Sum>& operands;
-  const ChannelBlocking& blocking;
-  const Sum* packed;
-  const std::vector<ChannelVectors> vectors;
-  const std::vector<Slide> slides;
-  const int64_t pixels_apart;
-  const bool in_place;    // whether tiles write into the destination
-  const bool whole_rows;  // whether no other phase has the same sources
-};
 
 }  // namespace
 
 template <typename Stored, typename Sum>
 void gather_channels(const Tiles<Stored, Sum>& tiles, const Gather& g,
                      const Operands<Stored, Sum>& operands, const ChannelBlocking& blocking) {
-  const at::Tensor packed = pack_weight(tiles, g, blocking, operands.weight);
-  const ChannelLoops<Stored, Sum> loops(tiles, g, operands, blocking, packed.const_data_ptr<Sum>());
+  const at::Tensor packed = pack_vectors(tiles, g, blocking, operands.weight);
+  const ChannelLoops<Stored, Sum> loops(tiles, g, operands, blocking);
+  const std::vector<ChannelVectors> vectors = blocking.vectors(g);
+  const bool whole_rows = g.h.pixel_step == 1;  // no other phase has the same sources
   const int64_t work = product(g.w.D, g.groups, g.M, g.taps());
   at::parallel_for(0, g.N * g.h.D, grain_of(work), [&](int64_t begin, int64_t end) {
     const at::Tensor sums = allocate<Sum>(blocking.scratch_size(g));
     std::vector<Run> runs;
-    for (int64_t row : Range{begin, end})
-      loops.run(row / g.h.D, row % g.h.D, runs, sums.mutable_data_ptr<Sum>());
+    for (int64_t row : Range{begin, end}) {
+      const int64_t n = row / g.h.D, y = row % g.h.D;
+      loops.set_runs(y, runs);
+      const Sum* weight = packed.const_data_ptr<Sum>();
+      for (const ChannelVectors& some : vectors) {
+        loops.run(n, y, some, weight, runs, sums.mutable_data_ptr<Sum>());
+        if (whole_rows && y + 1 < g.h.D)
+          fetch_row(g, y + 1, tiles.lanes, some.vecs, operands.source_at(g, n, some.first));
+        weight += product(g.M, g.taps(), blocking.width);
+      }
+    }
   });
 }
 

@@ -150,9 +150,9 @@ class BandLoops {
       for (int64_t n : item.images)
         rectangle.for_each_line([&](const Line& line) {
           for (int64_t vec_block : vec_blocks)
-            store_line(item, n, vec_block, line,
-                       sums + sums_of(item, n, vec_block) +
-                           line.first_pixel * blocking.tile_lanes());
+            store_line(
+                item, n, vec_block, line,
+                sums + sums_of(item, n, vec_block) + line.first_pixel * blocking.tile_lanes());
         });
     });
   }

@@ -59,8 +59,7 @@ class StretchLoops {
     StretchLayout layout{};
     layout.source =
         blocking.copied ? strip.layout(h, w) : SourceLayout::of_tensor(h, w, operands.input);
-    layout.image_size =
-        blocking.copied ? strip.size() : operands.input.n;
+    layout.image_size = blocking.copied ? strip.size() : operands.input.n;
     layout.ys = StretchLayout::outputs_of_taps(shape.h, band.ys);
     layout.xs = StretchLayout::outputs_of_taps(shape.w, band.xs);
     return layout;

@@ -90,6 +90,11 @@ class Cutting {
                    shape.taps(), target.tiles.sum_bytes);
   }
 
+  // The sums of a tile under all taps.
+  int64_t tile_bytes() const {
+    return product(b.tile_rows, shape.taps(), b.sums.vector_size(), target.tiles.sum_bytes);
+  }
+
   void cut_channels() {
     WeightSums& sums = b.sums;
     sums.groups = shape.groups, sums.numbers = shape.taps();
@@ -99,7 +104,8 @@ class Cutting {
     b.tile_rows = rows_of_tile(std::max(kUsualVecs, sums.outs.size));
     const int64_t wanted = wanted_items();
     const int64_t sharing = shape.groups * sums.outs.count / wanted;
-    const int64_t outs = std::min(lanes_of_part() / sums.vector_size(), sharing);
+    const int64_t fitting = sums_bytes() / tile_bytes();
+    const int64_t outs = std::min({lanes_of_part() / sums.vector_size(), sharing, fitting});
     sums.parts = Blocks::covering(sums.outs.count, std::max<int64_t>(1, outs));
     sums.ins = input_blocks(wanted);
   }
@@ -107,8 +113,7 @@ class Cutting {
   // Of a chunk. Digits do not depend on how its channels are shared out, and each item reads the pixels again: one thread
   // takes as few as fit, and several threads two each.
   int64_t wanted_items() const {
-    const int64_t items =
-        target.threads == 1 ? 1 : std::min(kReductionItems, 2 * target.threads);
+    const int64_t items = target.threads == 1 ? 1 : std::min(kReductionItems, 2 * target.threads);
     return b.chunks_apart ? Blocks::covering(items, b.chunks.count).count : items;
   }
 
@@ -116,9 +121,8 @@ class Cutting {
   Blocks input_blocks(int64_t wanted_items) const {
     const WeightSums& sums = b.sums;
     const int64_t tile_count = Blocks::covering(sums.C_in, b.tile_rows).count;
-    const int64_t tile_bytes = product(sums.parts.size, b.tile_rows, shape.taps(),
-                                       sums.vector_size(), target.tiles.sum_bytes);
-    const int64_t fitting = std::max<int64_t>(1, sums_bytes() / tile_bytes);
+    const int64_t fitting =
+        std::max<int64_t>(1, sums_bytes() / product(sums.parts.size, tile_bytes()));
     const int64_t wanted = Blocks::covering(wanted_items, shape.groups * sums.parts.count).count;
     const int64_t per_block = std::min(fitting, Blocks::covering(tile_count, wanted).count);
     const int64_t size = Blocks::covering(tile_count, per_block).size * b.tile_rows;

@@ -50,8 +50,12 @@ class PixelStrip {
     return copies;
   }
 
-  // The strip is [slice][channel][pixel]. It is filled channel by channel, in the order of the tensor.
+  // The strip is [slice][channel][pixel]. It is filled in the order of the tensor: image by image where several channels
+  // share a page, and channel by channel otherwise.
   void fill(const std::vector<Copy>& copies, int64_t channel, Sum* strip) const {
+    constexpr int64_t kPage = 4096;
+    if (2 * g.source.c * static_cast<int64_t>(sizeof(Stored)) <= kPage)
+      return fill_images(copies, channel, strip);
     for (int64_t c : Range{0, g.C})
       for (const Copy& copy : copies) {
         Sum* const to = strip + copy.to + c * blocking.width;
@@ -82,6 +86,31 @@ class PixelStrip {
   }
 
  private:
+  void fill_images(const std::vector<Copy>& copies, int64_t channel, Sum* strip) const {
+    for (const Copy& copy : copies) {
+      Sum* const to = strip + copy.to;
+      const Stored* from = source + copy.from + channel * g.source.c;
+      if (copy.kind == Copy::kZeros)
+        for (int64_t c : Range{0, g.C}) std::fill_n(to + c * blocking.width, copy.count, Sum(0));
+      else if (copy.kind == Copy::kPixels)
+        load_channels(from, pixels.source_step(), copy.count, to);
+      else if (!blocking.in_place)
+        for (int64_t slice : Range{0, copy.count})
+          load_channels(from + slice * blocking.width, 1, blocking.width,
+                        to + slice * blocking.slice_size);
+    }
+  }
+
+  void load_channels(const Stored* from, int64_t step, int64_t count, Sum* to) const {
+    tiles.load_rows({.from = from,
+                     .step = step,
+                     .to = to,
+                     .count = count,
+                     .rows = g.C,
+                     .from_row = g.source.c,
+                     .to_row = blocking.width});
+  }
+
   void add_copies(const Segment& s, int64_t slice, std::vector<Copy>& copies) const {
     const Inside inside = pixels.inside_of(s);
     const int64_t to = slice + s.at, after = inside.before + inside.count;
