@@ -80,12 +80,12 @@ class Cutting {
 
   // Fewer images share an item before fewer lanes do, because each part of the lanes copies the band again.
   void cut_into_items() {
-    if (items() < kGatherItems)
-      b.images =
-          Blocks::covering(g.N, std::max<int64_t>(1, b.images.size * items() / kGatherItems));
-    if (items() < kGatherItems)
-      b.parts = Blocks::covering(b.vecs.count,
-                                 std::max<int64_t>(1, b.parts.size * items() / kGatherItems));
+    const int64_t wanted = wanted_items(target.threads);
+    if (items() < wanted)
+      b.images = Blocks::covering(g.N, std::max<int64_t>(1, b.images.size * items() / wanted));
+    if (items() < wanted)
+      b.parts =
+          Blocks::covering(b.vecs.count, std::max<int64_t>(1, b.parts.size * items() / wanted));
   }
   int64_t items() const { return b.bands() * b.items_of_band(g); }
 

@@ -44,11 +44,14 @@ class BandLoops {
         strip(strip),
         schedule(pass.g, layout, band, pass.tiles.max_rows(pass.blocking.vecs.size)),
         reduction(pass.g, pass.order, layout),
+        straight(tiles.in_place && g.destination.c == 1 && !pass.operands.bias &&
+                 blocking.levels == 1 && g.M % tiles.lanes == 0),
         copies(scratch),
         levels(scratch + pass.blocking.strip_size()) {}
 
   void run(const Item& item) {
     Sum* const sums = add_chains(item, {0, blocking.chains.count()}, /*level=*/0);
+    if (straight) return;
     // Where channels are adjacent, all of a pixel are stored before those of the next, which is as far as a page.
     if (g.destination.c == 1)
       store_blocks(item, item.blocks, sums);
@@ -100,18 +103,16 @@ class BandLoops {
     args.b = pass.panels + (item.group * blocking.panels + panel.lo) * pass.order.size +
              chain.channels.lo * pass.order.c;
     args.panel_stride = pass.order.size;
-    args.acc_stride = panel.size() * tiles.lanes;
     args.fresh = fresh;
     schedule.for_each_rectangle([&](const Rectangle& rectangle, Range taps_h, Range taps_w) {
       reduction.set(chain, taps_h.common_with(chain.taps_h), taps_w.common_with(chain.taps_w),
                     args);
       if (args.run_count == 0 && !fresh) return;
       if (rectangle.is_one_pixel())
-        return add_pixel(args, item, chain.channels, panel.size(), rectangle.line,
-                         sums + sums_of(item, item.images.lo, vec_block));
+        return add_pixel(args, item, chain.channels, vec_block, rectangle.line, sums);
       for (int64_t n : item.images) {
         args.a = source_of(item, chain.channels, n);
-        add_rectangle(args, panel.size(), rectangle, sums + sums_of(item, n, vec_block));
+        add_rectangle(args, rectangle, results_of(item, n, vec_block, sums));
       }
     });
   }
@@ -121,27 +122,51 @@ class BandLoops {
     return as_sums<Sum>(pass.operands.source_at(g, n, item.group * g.C + channels.lo));
   }
 
+  // Where the results of one image and one block are added up.
+  struct Results {
+    Sum* first;
+    int64_t vecs;
+    bool straight;  // in the destination
+    int64_t pixel;  // from pixel to pixel of the sums
+
+    Sum* at(const Line& line) const {
+      return first + (straight ? line.destination : line.first_pixel * pixel);
+    }
+    int64_t stride(const Line& line) const { return straight ? line.destination_stride : pixel; }
+  };
+
+  Results results_of(const Item& item, int64_t n, int64_t vec_block, Sum* sums) const {
+    const Range panel = panels_of(vec_block);
+    const int64_t channel = item.group * g.M + panel.lo * tiles.lanes;
+    return {straight ? as_sums<Sum>(pass.operands.destination_at(g, n, channel))
+                     : sums + sums_of(item, n, vec_block),
+            panel.size(), straight, blocking.tile_lanes()};
+  }
+
   // A corner of all images: each is a row, because a tile of one row waits for its own sums.
-  void add_pixel(TileArgs<Sum> args, const Item& item, Range channels, int64_t vecs,
+  void add_pixel(TileArgs<Sum> args, const Item& item, Range channels, int64_t vec_block,
                  const Line& line, Sum* sums) const {
     args.from = line.source;
     args.row_stride = blocking.strips ? blocking.strip_image : g.source.n;
-    args.acc_stride = blocking.pixels() * blocking.tile_lanes();
+    args.acc_stride =
+        straight ? g.destination.n : product(blocking.pixels(), blocking.tile_lanes());
+    const int64_t vecs = panels_of(vec_block).size();
     const Blocks tiles_of = Blocks::covering(item.images.size(), tiles.max_rows(vecs));
     for (int64_t i : Range{0, tiles_of.count}) {
       const Range images = tiles_of.at(i, item.images.size());
-      args.a = source_of(item, channels, item.images.lo + images.lo);
-      args.acc = sums + images.lo * args.acc_stride + line.first_pixel * blocking.tile_lanes();
+      const int64_t n = item.images.lo + images.lo;
+      args.a = source_of(item, channels, n);
+      args.acc = results_of(item, n, vec_block, sums).at(line);
       tiles.tile_for(args.row_stride, vecs, images.size())(args);
     }
   }
 
-  void add_rectangle(TileArgs<Sum>& args, int64_t vecs, const Rectangle& rectangle,
-                     Sum* sums) const {
+  void add_rectangle(TileArgs<Sum>& args, const Rectangle& rectangle,
+                     const Results& results) const {
     rectangle.for_each_line([&](const Line& line) {
       args.from = line.source, args.row_stride = line.row_stride;
-      args.acc = sums + line.first_pixel * blocking.tile_lanes();
-      tiles.tile_for(line.row_stride, vecs, line.rows)(args);
+      args.acc = results.at(line), args.acc_stride = results.stride(line);
+      tiles.tile_for(line.row_stride, results.vecs, line.rows)(args);
     });
   }
 
@@ -165,7 +190,7 @@ class BandLoops {
       const int64_t m = (panel.lo + v) * tiles.lanes, channel = item.group * g.M + m;
       UnpackArgs<Stored, Sum> args{};
       args.vectors = sums + v * tiles.lanes;
-      args.vector_stride = panel.size() * tiles.lanes;
+      args.vector_stride = blocking.tile_lanes();
       args.tensor = pass.operands.destination_at(g, n, channel) + line.destination;
       args.step = line.destination_stride, args.lane_stride = g.destination.c;
       args.count = line.rows, args.lanes = std::min<int64_t>(tiles.lanes, g.M - m);
@@ -186,8 +211,9 @@ class BandLoops {
   const Strip<Stored, Sum>& strip;
   Schedule schedule;
   Reduction reduction;
-  Sum* const copies;  // strips, one for each image of an item
-  Sum* const levels;  // the sums of every level of groups of chains
+  const bool straight;  // whether tiles write into the destination
+  Sum* const copies;    // strips, one for each image of an item
+  Sum* const levels;    // the sums of every level of groups of chains
 };
 
 Band band_at(const DirectBlocking& blocking, const Gather& g, int64_t i) {

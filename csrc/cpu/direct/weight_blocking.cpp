@@ -102,7 +102,8 @@ class Cutting {
     sums.lanes = target.tiles.lanes, sums.vectors = vectors();
     sums.outs = Blocks::covering(sums.vectors, target.tile_vecs(sums.C_in));
     b.tile_rows = rows_of_tile(std::max(kUsualVecs, sums.outs.size));
-    const int64_t wanted = wanted_items();
+    const int64_t items = wanted_items(target.threads);
+    const int64_t wanted = b.chunks_apart ? Blocks::covering(items, b.chunks.count).count : items;
     const int64_t sharing = shape.groups * sums.outs.count / wanted;
     const int64_t fitting = sums_bytes() / tile_bytes();
     const int64_t outs = std::min({lanes_of_part() / sums.vector_size(), sharing, fitting});
@@ -110,20 +111,13 @@ class Cutting {
     sums.ins = input_blocks(wanted);
   }
 
-  // Of a chunk. Digits do not depend on how its channels are shared out, and each item reads the pixels again: one thread
-  // takes as few as fit, and several threads two each.
-  int64_t wanted_items() const {
-    const int64_t items = target.threads == 1 ? 1 : std::min(kReductionItems, 2 * target.threads);
-    return b.chunks_apart ? Blocks::covering(items, b.chunks.count).count : items;
-  }
-
   // Blocks of whole tiles whose sums fit, and several blocks where there would be too few items.
-  Blocks input_blocks(int64_t wanted_items) const {
+  Blocks input_blocks(int64_t wanted_blocks) const {
     const WeightSums& sums = b.sums;
     const int64_t tile_count = Blocks::covering(sums.C_in, b.tile_rows).count;
     const int64_t fitting =
         std::max<int64_t>(1, sums_bytes() / product(sums.parts.size, tile_bytes()));
-    const int64_t wanted = Blocks::covering(wanted_items, shape.groups * sums.parts.count).count;
+    const int64_t wanted = Blocks::covering(wanted_blocks, shape.groups * sums.parts.count).count;
     const int64_t per_block = std::min(fitting, Blocks::covering(tile_count, wanted).count);
     const int64_t size = Blocks::covering(tile_count, per_block).size * b.tile_rows;
     return {Blocks::covering(sums.C_in, size).count, size};
