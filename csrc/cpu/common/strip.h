@@ -19,8 +19,9 @@ struct StripStrides {
 
   static StripStrides of(int64_t pixels, int64_t channels, bool adjacent, int64_t bytes) {
     const int64_t inside = adjacent ? channels : pixels, outside = adjacent ? pixels : channels;
-    // An odd number of cache lines spreads over all sets of the cache.
-    const int64_t line = 64 / bytes, distance = product(ceil_div(inside, line) | 1, line);
+    // An odd number of cache lines spreads over all sets of the cache, and so does less than one.
+    const int64_t line = 64 / bytes;
+    const int64_t distance = inside < line ? inside : product(ceil_div(inside, line) | 1, line);
     const int64_t size = product(outside, distance);
     return adjacent ? StripStrides{1, distance, size} : StripStrides{distance, 1, size};
   }

@@ -42,7 +42,7 @@ class StretchLoops {
     const Strip<Stored, Sum> strip(tiles, h, w, band, blocking.tile_rows, operands.input.c == 1);
     const StretchLayout layout = layout_of(strip, h, w);
     StretchRuns runs(band, images.size(), layout, tiles.lanes);
-    for (int64_t block : item.blocks) pack_grad_output(block);
+    pack_grad_output();
     const WeightSums& order = blocking.sums;
     for (int64_t c = item.channels.lo; c < item.channels.hi; c += blocking.tile_rows) {
       const Range channels{c, std::min(c + blocking.tile_rows, item.channels.hi)};
@@ -70,25 +70,37 @@ class StretchLoops {
            (block - item.blocks.lo) * blocking.stretches.pixels() * blocking.sums.vector_size();
   }
 
-  void pack_grad_output(int64_t block) const {
+  // Where channels are adjacent, a few pixels at a time, whose cache lines and pages all vectors share.
+  void pack_grad_output() const {
+    constexpr int64_t kFewPixels = 16;
     const Images<const Stored>& grad_output = operands.grad_output;
-    const Range vectors = blocking.sums.vectors_of(block);
     const bool whole = grad_output.h == grad_output.w * band.xs.size();  // rows without a gap
     const int64_t rows = whole ? 1 : band.ys.size(), pixels = band.pixels() / rows;
-    for (int64_t v : Range{0, vectors.size()})
-      for (int64_t n : Range{0, images.size()})
-        for (int64_t row : Range{0, rows}) {
-          const int64_t c_out = (vectors.lo + v) * tiles.lanes;
-          const int64_t pixel = v * blocking.stretches.pixels() + n * band.pixels() + row * pixels;
-          PackArgs<Stored, Sum> args{};
-          args.tensor = grad_output.at(images.lo + n, item.group * blocking.sums.C_out + c_out) +
-                        (band.ys.lo + row) * grad_output.h + band.xs.lo * grad_output.w;
-          args.step = grad_output.w, args.lane_stride = grad_output.c;
-          args.vectors = packed_block(block) + pixel * tiles.lanes;
-          args.vector_stride = tiles.lanes, args.count = pixels;
-          args.lanes = std::min<int64_t>(tiles.lanes, blocking.sums.C_out - c_out);
-          tiles.pack(args);
-        }
+    const Blocks some = Blocks::covering(pixels, grad_output.c == 1 ? kFewPixels : pixels);
+    for (int64_t n : Range{0, images.size()})
+      for (int64_t row : Range{0, rows})
+        for (int64_t i : Range{0, some.count})
+          for (int64_t block : item.blocks)
+            pack_pixels(block, n, row, n * band.pixels() + row * pixels, some.at(i, pixels));
+  }
+
+  // Some pixels of a row, whose first one is number `first` of the stretch.
+  void pack_pixels(int64_t block, int64_t n, int64_t row, int64_t first, Range pixels) const {
+    const Images<const Stored>& grad_output = operands.grad_output;
+    const Range vectors = blocking.sums.vectors_of(block);
+    for (int64_t v : Range{0, vectors.size()}) {
+      const int64_t c_out = (vectors.lo + v) * tiles.lanes;
+      const int64_t pixel = v * blocking.stretches.pixels() + first + pixels.lo;
+      tiles.pack(
+          {.tensor = grad_output.at(images.lo + n, item.group * blocking.sums.C_out + c_out) +
+                     (band.ys.lo + row) * grad_output.h + (band.xs.lo + pixels.lo) * grad_output.w,
+           .step = grad_output.w,
+           .lane_stride = grad_output.c,
+           .vectors = packed_block(block) + pixel * tiles.lanes,
+           .vector_stride = tiles.lanes,
+           .count = pixels.size(),
+           .lanes = std::min<int64_t>(tiles.lanes, blocking.sums.C_out - c_out)});
+    }
   }
 
   const Sum* source_of(Range channels, const Strip<Stored, Sum>& strip,
