@@ -237,6 +237,22 @@ def test_taps_that_only_meet_padding_get_zero() -> None:
     assert torch.equal(grad[0, 0], expected)
 
 
+@pytest.mark.usefixtures("kernel", "poisoned")
+def test_a_strip_of_one_pixel_has_every_channel() -> None:
+    """Its channels are one number apart, and those of the image are not."""
+    image, weight = torch.tensor([[[[1.0, 2.0]], [[3.0, 4.0]]]]), torch.tensor([10.0, 100.0])
+    output = convgrad_ext.conv2d(image, weight.view(1, 2, 1, 1), stride=(1, 2))
+    assert output.flatten().tolist() == [310.0]
+
+
+@pytest.mark.usefixtures("kernel", "poisoned")
+def test_no_image_of_no_column_has_a_gradient_of_zero() -> None:
+    """Then strips have no size, and no number of them fits anywhere."""
+    image, grad_output = torch.empty(0, 24, 8, 0), torch.empty(0, 64, 12, 4)
+    grad = convgrad_ext.conv2d_weight(image, (64, 24, 3, 3), grad_output, padding=3)
+    assert not grad.any()
+
+
 # A thread is given half a million products or more: these have enough for seven threads.
 LARGE = [
     Case("dense", "many channels", channels=(20, 28), image=(40, 41), padding=1),

@@ -46,6 +46,7 @@ class Strip {
         w(StripOrder::of(walk_w, band.xs)),
         phases_h(h.phases_read(walk_h)),
         phases_w(w.phases_read(walk_w)),
+        adjacent(adjacent),
         strides(StripStrides::of(product(h.size(), w.size()), channels, adjacent, sizeof(Sum))) {}
 
   int64_t size() const { return strides.size; }
@@ -61,7 +62,7 @@ class Strip {
 
   // Copies `channels` channels of an image, the first of which starts at `from`.
   void fill(Sum* strip, const Strides& image, const Stored* from, int64_t channels) const {
-    if (strides.channel == 1) return fill_pixels(strip, image, from, channels);
+    if (adjacent) return fill_pixels(strip, image, from, channels);
     const bool one_phase = h.step == 1 && w.step == 1 && image.w == 1;
     const bool whole_rows = one_phase && image.h == w.size();
     for (int64_t c : Range{0, channels}) {
@@ -126,6 +127,7 @@ class Strip {
   const Tiles<Stored, Sum>* tiles;
   StripOrder h, w;
   std::vector<int64_t> phases_h, phases_w;
+  bool adjacent;  // whether the tensor has channels adjacent
   StripStrides strides;
 };
 

@@ -71,7 +71,8 @@ class Cutting {
       s.rows = Blocks::covering(shape.h.O, s.rows.size / 2);
     const bool whole = s.columns.count * s.rows.count == 1;
     const int64_t fitting =
-        whole ? std::min(pixels / shape.output_pixels(), strips_bytes() / strip_bytes(channels))
+        whole ? std::min(pixels / shape.output_pixels(),
+                         strips_bytes() / std::max<int64_t>(1, strip_bytes(channels)))
               : 1;
     s.images = Blocks::covering(shape.N, std::max<int64_t>(1, fitting));
   }

@@ -43,7 +43,8 @@ PixelwiseBlocking PixelwiseBlocking::of(const Target& target, const Gather& g) {
   b.row_blocks = Blocks::covering(g.M, tiles.max_rows(kVecs));
   b.row_width = Blocks::covering(b.row_blocks.size, tiles.lanes).count * tiles.lanes;
   const int64_t blocks = b.row_blocks.count * g.groups * b.slices.count;
-  b.parts = Blocks::covering(b.row_blocks.count, Blocks::covering(blocks, wanted_items(target.threads)).count);
+  b.parts = Blocks::covering(b.row_blocks.count,
+                             Blocks::covering(blocks, wanted_items(target.threads)).count);
   b.in_place = pixels.source_step() == 1 && reads_well(target, g, b.width, b.row_blocks.count);
   // The channels of a row are adjacent in forward, so that a tile's rows are as many streams.
   b.packs_weight = !tiles.in_place || g.weight.c != 1;
