@@ -172,13 +172,15 @@ def test_the_number_of_filters_does_not_decide() -> None:
 
 @EVERY_FAST
 @pytest.mark.usefixtures("kernel", "poisoned")
+@pytest.mark.parametrize("filters", [1, 2])
 @pytest.mark.parametrize("columns", [10, 11, 40], ids=["maps", "planes", "vectors"])
-def test_each_channel_has_its_bias(columns: int) -> None:
+def test_each_channel_has_its_bias(columns: int, filters: int) -> None:
     """On zeros, where nothing else is added."""
-    bias = torch.arange(1.0, 38.0)
+    bias = 1.0 + torch.arange(37 * filters)
+    weight = torch.ones(37 * filters, 1, 3, 3)
     for layout in LAYOUTS:
         image = torch.zeros(2, 37, 5, columns).contiguous(memory_format=layout)
-        output = convgrad_ext.conv2d(image, torch.ones(37, 1, 3, 3), bias, padding=1, groups=37)
+        output = convgrad_ext.conv2d(image, weight, bias, padding=1, groups=37)
         assert torch.equal(output, bias[:, None, None].expand_as(output))
 
 

@@ -23,6 +23,7 @@ SIZES = [
     *LAYERS,
     case("7x7", "the last maps of a network", (96, 64), (7, 7), padding=1),
     case("7x7_1x1", "more vectors a tile", (160, 64), (7, 7), kernel=(1, 1)),
+    case("maps", "three filters a channel", (48, 144), (9, 8), groups=48, padding=1),
     case("512", "channels in several chains", (512, 48), (7, 7), padding=1),
     case("512_1x1", "the same under a single tap", (512, 64), (8, 9), kernel=(1, 1)),
     case("512_strided", "and of other phases", (512, 40), (9, 9), stride=2, padding=1),

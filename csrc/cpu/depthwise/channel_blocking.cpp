@@ -54,7 +54,7 @@ MapBlocking MapBlocking::of(const Target& target, const Gather& g) {
 }
 
 const char* MapBlocking::why_not(const Target& target, const Gather& g) {
-  if (!target.tiles.in_place || g.C != 1 || g.M != 1) return kSeveralChannels;
+  if (!target.tiles.in_place || g.C != 1) return kSeveralChannels;
   if (g.groups < target.tiles.lanes) return kFewChannels;
   if (g.w.D > kWidestMap) return kWideMap;
   if (g.h.pixel_step != 1 || g.w.pixel_step != 1) return kPhase;

@@ -8,9 +8,9 @@
 namespace convgrad::cpu {
 namespace {
 
-// The same pass over copies of maps, whose pixels have the groups of a block side by side.
+// The same pass over copies of maps, whose pixels have the groups of a block side by side; for one filter of each group.
 Gather gather_of_copies(Gather g, int64_t width) {
-  g.N = 1, g.groups = width;
+  g.N = 1, g.groups = width, g.M = 1;
   g.source = {.n = 0, .c = 1, .h = g.w.S * width, .w = width};
   g.destination = {.n = 0, .c = 1, .h = g.w.D * width, .w = width};
   return g;
@@ -34,12 +34,15 @@ class MapLoops {
 
   void run(int64_t n, const ChannelVectors& some, const Sum* weight, std::vector<Run>& runs) {
     copy(n, some);
-    of_copies.bias = operands.bias ? operands.bias + some.first : nullptr;
-    for (int64_t y : Range{0, g.h.D}) {
-      loops.set_runs(y, runs);
-      loops.run(0, y, {0, some.vecs}, weight, runs, nullptr);
+    for (int64_t m : Range{0, g.M}) {
+      for (int64_t y : Range{0, g.h.D}) {
+        loops.set_runs(y, runs);
+        loops.run(0, y, {0, some.vecs}, weight, runs, nullptr);
+      }
+      if (operands.bias) add_bias(operands.bias + some.first * g.M + m, some.vecs);
+      store(n, some, m);
+      weight += product(g.taps(), blocking.channels.width);
     }
-    store(n, some);
   }
 
  private:
@@ -59,22 +62,29 @@ class MapLoops {
              .lanes = tiles.lanes});
   }
 
+  void add_bias(const Sum* bias, int64_t vecs) const {
+    for (int64_t pixel : Range{0, g.h.D * g.w.D})
+      for (int64_t lane : Range{0, vecs * tiles.lanes})
+        results[pixel * blocking.channels.width + lane] += bias[lane * g.M];
+  }
+
   // A vector that overlaps the one before leaves the groups that both have to that one, which is another item.
-  void store(int64_t n, const ChannelVectors& some) const {
+  void store(int64_t n, const ChannelVectors& some, int64_t m) const {
     const int64_t width = blocking.channels.width, lanes = tiles.lanes;
     const int64_t overlap = (lanes - some.first % lanes) % lanes;
     const bool whole = g.destination.h == g.w.D * g.destination.w;
     const int64_t rows = whole ? 1 : g.h.D, pixels = product(g.h.D, g.w.D) / rows;
     for (int64_t v : Range{0, some.vecs})
       for (int64_t row : Range{0, rows})
-        tiles.unpack({.vectors = results + row * pixels * width + v * lanes + overlap,
-                      .vector_stride = width,
-                      .tensor = operands.destination_at(g, n, some.first + v * lanes + overlap) +
-                                row * g.destination.h,
-                      .step = g.destination.w,
-                      .lane_stride = g.destination.c,
-                      .count = pixels,
-                      .lanes = lanes - overlap});
+        tiles.unpack(
+            {.vectors = results + row * pixels * width + v * lanes + overlap,
+             .vector_stride = width,
+             .tensor = operands.destination_at(g, n, (some.first + v * lanes + overlap) * g.M + m) +
+                       row * g.destination.h,
+             .step = g.destination.w,
+             .lane_stride = g.M * g.destination.c,
+             .count = pixels,
+             .lanes = lanes - overlap});
   }
 
   const Tiles<Stored, Sum>& tiles;
@@ -96,14 +106,15 @@ void gather_maps(const Tiles<Stored, Sum>& tiles, const Gather& g,
   const at::Tensor packed = pack_vectors(tiles, g, channels, operands.weight);
   const std::vector<ChannelVectors> vectors = channels.vectors(g);
   const auto count = static_cast<int64_t>(vectors.size());
-  const int64_t work = product(g.h.D, g.w.D, g.taps(), channels.width);
+  const int64_t of_vector = product(g.M, g.taps(), channels.width);
+  const int64_t work = product(g.h.D, g.w.D, of_vector);
   at::parallel_for(0, g.N * count, grain_of(work), [&](int64_t begin, int64_t end) {
     const at::Tensor scratch = allocate<Stored>(blocking.scratch_size());
     MapLoops<Stored, Sum> loops(tiles, g, operands, blocking, scratch.mutable_data_ptr<Stored>());
     std::vector<Run> runs;
     for (int64_t i : Range{begin, end})
-      loops.run(i / count, vectors[i % count],
-                packed.const_data_ptr<Sum>() + i % count * product(g.taps(), channels.width), runs);
+      loops.run(i / count, vectors[i % count], packed.const_data_ptr<Sum>() + i % count * of_vector,
+                runs);
   });
 }
 
