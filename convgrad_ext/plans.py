@@ -2,7 +2,8 @@
 
 The path is chosen before anything is packed: csrc/cpu/plan.h. It depends on the shape, the dtype,
 the memory formats, the kernel, the cache sizes and on whether Winograd is allowed, but not on the
-number of threads. ``CONVGRAD_LOG=plan`` prints the path of every pass that runs to stderr.
+number of threads. The images and channels of an item may follow that, which changes no digit.
+``CONVGRAD_LOG=plan`` prints the path of every pass that runs to stderr.
 ``CONVGRAD_CACHE=48K,2M`` fixes the sizes of L1d and L2 that blocks are cut for, which are those of
 the processor otherwise: the digits of grad_weight, and of every pass of Winograd's form, can depend
 on them.
@@ -35,8 +36,9 @@ class Plan:
 
     Attributes:
         pass_name: ``'forward'``, ``'grad_input'`` or ``'grad_weight'``.
-        path: ``'direct'``, ``'pixelwise'`` or ``'winograd'``, whose loops are in the folders of
-            csrc/cpu of these names; ``'zeros'`` where no tap meets a pixel; or ``'reference'``.
+        path: ``'direct'``, ``'depthwise'``, ``'pixelwise'`` or ``'winograd'``, whose loops are in
+            the folders of csrc/cpu of these names; ``'zeros'`` where no tap meets a pixel; or
+            ``'reference'``.
         reason: why this path, in words.
         phases: how many phases of grad_input have this plan; 1 for the other passes.
         blocking: the parts of the blocking by name, such as the rows and vectors of a tile.

@@ -9,7 +9,7 @@
 
 namespace convgrad::cpu {
 
-// It depends on the pass and on the caches. No result's digits depend on it: those depend on the chains.
+// It depends on the pass, the caches and the threads. No result's digits depend on it: those depend on the chains.
 struct DirectBlocking {
   Chains chains;
   int64_t levels;        // of groups of chains
