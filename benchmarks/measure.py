@@ -228,8 +228,11 @@ def prepare_process() -> None:
 
 
 def in_new_thread(threads: int, measure: Callable[[], int]) -> int:
-    """A new thread has a heap of its own. In the first one's, imports leave holes: a block that is
-    put there is resident even after it was freed."""
+    """What `measure` returns in a new thread, whose heap is new as well.
+
+    Imports leave holes in the heap of the first thread. A block in a hole stays resident after it
+    is freed, and would count as memory in use.
+    """
     with ThreadPoolExecutor(1, "measure", torch.set_num_threads, (threads,)) as thread:
         return thread.submit(measure).result()
 

@@ -1,4 +1,4 @@
-// Taps that share sources: neighbours of one destination pixel meet under one tap what it meets under another.
+// Taps that share sources: what a destination pixel meets under one tap, its neighbour meets under another.
 // Integers only.
 #pragma once
 

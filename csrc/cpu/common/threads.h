@@ -13,15 +13,15 @@ constexpr int64_t grain_of(int64_t work) {
   return 1 + kWorkWorthAThread / std::max<int64_t>(1, work);
 }
 
-// Where digits may depend on the items, they are made for eight threads. A gathering pass makes two for each thread, so
-// that a thread that starts late delays the pass by half as much. An item of grad_weight has sums of its own, so that
-// there is one for each thread.
+// Where digits may depend on the items, they are made for eight threads. A gathering pass makes two for each thread: a
+// thread that starts late then delays the pass by half as much. grad_weight makes one for each, because an item has sums
+// of its own.
 constexpr int64_t kThreads = 8;
 constexpr int64_t kGatherItems = 2 * kThreads;
 constexpr int64_t kReductionItems = kThreads;
 
-// The fewest items elsewhere: two for each of the threads at hand, and one for a single thread, because each item copies
-// or reads some pixels again.
+// Elsewhere, the fewest items that a pass is cut into: two for each thread at hand. A single thread gets one, because
+// every item copies or reads some pixels again.
 constexpr int64_t wanted_items(int64_t threads) {
   return threads == 1 ? 1 : 2 * std::min(threads, kThreads);
 }
