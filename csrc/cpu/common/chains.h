@@ -22,6 +22,9 @@ inline int64_t longest_chain(int64_t products) {
 // The most pixels that grad_weight adds in a register before their sum goes to a second one.
 constexpr int64_t kLongestPixelChain = 512;
 
+// Whether a tile's runs go along the channels: along the longer one of channels and horizontal taps.
+constexpr bool runs_along_channels(int64_t C, int64_t T_w) { return C >= T_w; }
+
 // The products of one chain: every pair of a channel of the source and a tap.
 struct Chain {
   Range channels, taps_h, taps_w;
@@ -29,21 +32,28 @@ struct Chain {
   constexpr bool is_first_of_channels() const { return taps_h.lo == 0 && taps_w.lo == 0; }
 };
 
-// A sum over C channels of the source and T_h x T_w taps. A chain has all taps of some channels; or, of
-// one channel, some rows of taps; or part of a row.
+// A sum over C channels of the source and T_h x T_w taps. Where runs go along the channels, a chain has many channels of
+// few rows of taps: each run costs as much as a few steps. Elsewhere it has all taps of some channels. Under a large
+// kernel, it has some rows of taps of one channel, or part of a row.
 struct Chains {
   int64_t C, T_h, T_w;
   Blocks channels, taps_h, taps_w;  // of a chain
 
   static Chains of(int64_t C, int64_t T_h, int64_t T_w) {
     const int64_t longest = longest_chain(product(C, T_h, T_w));
-    Chains chains{C, T_h, T_w, {}, {}, {}};
-    chains.taps_w = Blocks::covering(T_w, longest);
-    chains.taps_h =
-        Blocks::covering(T_h, std::max<int64_t>(1, longest / std::max<int64_t>(1, T_w)));
-    const int64_t taps = std::max<int64_t>(1, chains.taps_h.size * chains.taps_w.size);
-    const bool whole = chains.taps_h.count * chains.taps_w.count <= 1;
-    chains.channels = Blocks::covering(C, whole ? std::max<int64_t>(1, longest / taps) : 1);
+    const auto fitting = [&](int64_t products) {
+      return std::max<int64_t>(1, longest / std::max<int64_t>(1, products));
+    };
+    Chains chains{C, T_h, T_w, {}, {}, Blocks::covering(T_w, longest)};
+    if (runs_along_channels(C, T_w)) {
+      chains.channels = Blocks::covering(C, fitting(chains.taps_w.size));
+      chains.taps_h =
+          Blocks::covering(T_h, fitting(product(chains.channels.size, chains.taps_w.size)));
+    } else {
+      chains.taps_h = Blocks::covering(T_h, fitting(T_w));
+      const bool whole = chains.taps_h.count * chains.taps_w.count <= 1;
+      chains.channels = Blocks::covering(C, whole ? fitting(product(T_h, T_w)) : 1);
+    }
     return chains;
   }
 

@@ -4,6 +4,7 @@
 #include <cstdint>
 
 #include "conv_shape.h"
+#include "cpu/common/chains.h"
 #include "cpu/common/views.h"
 #include "cpu/kernels/tiles.h"
 
@@ -21,8 +22,7 @@ struct Gather {
 
   int64_t taps() const { return product(h.T, w.T); }
 
-  // Whether a tile's runs go along the channels: along the longer one of channels and horizontal taps.
-  bool channels_inside() const { return C >= w.T; }
+  bool channels_inside() const { return runs_along_channels(C, w.T); }
 };
 
 // Strides of the input or grad_input, of the weight or grad_weight, and of the output or grad_output.

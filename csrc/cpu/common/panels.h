@@ -73,10 +73,8 @@ class WeightPacking {
   void pack_channels(int64_t panel, Range channels, Sum* vectors, Sum* buffer) const {
     PackArgs<Stored, Sum> args = first_tap_of(panel, channels.lo);
     args.vectors = vectors, args.count = channels.size();
-    if (g.taps() == 1) {
-      args.step = g.weight.c, args.vector_stride = order.c;
-      return tiles.pack(args);
-    }
+    const bool adjacent = g.weight.c == 1 || g.weight.n == 1;
+    if (adjacent || g.taps() == 1) return pack_taps(args);
     const bool rows_gapless = g.h.T == 1 || to_down() == to_right() * g.w.T;
     if (rows_gapless && g.weight.c == to_right() * g.taps()) return pack_gapless(args, buffer);
     const int64_t rows = rows_gapless ? 1 : g.h.T;
@@ -107,6 +105,18 @@ class WeightPacking {
     args.lane_stride = g.weight.n;
     args.lanes = std::min<int64_t>(tiles.lanes, g.M - lane);
     return args;
+  }
+
+  // Tap by tap.
+  void pack_taps(PackArgs<Stored, Sum> args) const {
+    const PackArgs<Stored, Sum> first = args;
+    args.step = g.weight.c, args.vector_stride = order.c;
+    for (int64_t t_h : Range{0, g.h.T})
+      for (int64_t t_w : Range{0, g.w.T}) {
+        args.tensor = first.tensor + t_h * to_down() + t_w * to_right();
+        args.vectors = first.vectors + t_h * order.t_h + t_w * order.t_w;
+        tiles.pack(args);
+      }
   }
 
   // All taps of all channels are transposed at once, and then sorted by tap.

@@ -11,27 +11,28 @@
 
 namespace convgrad::cpu {
 
-// The order of a strip: pixel by pixel in each channel, or channel by channel in each pixel where the tensor has channels
-// adjacent. Distances in elements.
+// The order of a strip: row by row, and in each row channel by channel, so that a tile finds the channels of a row
+// in few pages. Where the tensor has channels adjacent, so has the strip, pixel by pixel. Distances in elements.
 struct StripStrides {
-  int64_t channel, pixel;
+  int64_t row, channel, pixel;
   int64_t size;  // of the strip
 
-  static StripStrides of(int64_t pixels, int64_t channels, bool adjacent, int64_t bytes) {
-    const int64_t inside = adjacent ? channels : pixels, outside = adjacent ? pixels : channels;
-    // An odd number of cache lines spreads over all sets of the cache, and so does less than one.
+  // Distances that are an odd number, of elements or of cache lines, spread over all sets of the cache.
+  static StripStrides of(int64_t rows, int64_t columns, int64_t channels, bool adjacent,
+                         int64_t bytes) {
     const int64_t line = 64 / bytes;
-    const int64_t distance = inside < line ? inside : product(ceil_div(inside, line) | 1, line);
-    const int64_t size = product(outside, distance);
-    return adjacent ? StripStrides{1, distance, size} : StripStrides{distance, 1, size};
+    const int64_t lines = product(ceil_div(channels, line) | 1, line);
+    const int64_t pixel = !adjacent ? 1 : channels < line ? channels : lines;
+    const int64_t channel = adjacent ? 1 : columns | 1;
+    const int64_t row = adjacent ? product(columns, pixel) : product(channels, channel);
+    return {row, channel, pixel, product(rows, row)};
   }
 
   // The largest strip of a band of `rows` x `columns`; at the borders it is smaller.
   static StripStrides largest(const Walk& h, const Walk& w, int64_t rows, int64_t columns,
                               int64_t channels, bool adjacent, int64_t bytes) {
-    return of(product(StripOrder::size_of(h.most_sources_of(rows), h.step),
-                      StripOrder::size_of(w.most_sources_of(columns), w.step)),
-              channels, adjacent, bytes);
+    return of(StripOrder::size_of(h.most_sources_of(rows), h.step),
+              StripOrder::size_of(w.most_sources_of(columns), w.step), channels, adjacent, bytes);
   }
 };
 
@@ -47,40 +48,27 @@ class Strip {
         phases_h(h.phases_read(walk_h)),
         phases_w(w.phases_read(walk_w)),
         adjacent(adjacent),
-        strides(StripStrides::of(product(h.size(), w.size()), channels, adjacent, sizeof(Sum))) {}
+        strides(StripStrides::of(h.size(), w.size(), channels, adjacent, sizeof(Sum))) {}
 
   int64_t size() const { return strides.size; }
 
   SourceLayout layout(const Walk& walk_h, const Walk& walk_w) const {
-    SourceLayout layout{strides.channel, row_size(), strides.pixel, {}, {}};
+    SourceLayout layout{strides.channel, strides.row, strides.pixel, {}, {}};
     for (int64_t t : Range{0, walk_h.T})
-      layout.t_h.push_back(h.position(walk_h.source(0, t)) * row_size());
+      layout.t_h.push_back(place(h.position(walk_h.source(0, t)), strides.row));
     for (int64_t t : Range{0, walk_w.T})
-      layout.t_w.push_back(w.position(walk_w.source(0, t)) * strides.pixel);
+      layout.t_w.push_back(place(w.position(walk_w.source(0, t)), strides.pixel));
     return layout;
   }
 
   // Copies `channels` channels of an image, the first of which starts at `from`.
   void fill(Sum* strip, const Strides& image, const Stored* from, int64_t channels) const {
     if (adjacent) return fill_pixels(strip, image, from, channels);
-    const bool one_phase = h.step == 1 && w.step == 1 && image.w == 1;
-    const bool whole_rows = one_phase && image.h == w.size();
-    for (int64_t c : Range{0, channels}) {
-      const Stored* pixels = from + c * image.c;
-      Sum* to = strip + c * strides.channel;
-      if (whole_rows)
-        tiles->load_rows({.from = pixels + h.sources.lo * image.h + w.sources.lo,
-                          .step = 1,
-                          .to = to,
-                          .count = h.size() * w.size()});
-      else
-        fill_channel(to, pixels, image);
-    }
+    for (int64_t c : Range{0, channels})
+      fill_channel(strip + c * strides.channel, from + c * image.c, image);
   }
 
  private:
-  int64_t row_size() const { return product(w.size(), strides.pixel); }
-
   void fill_pixels(Sum* strip, const Strides& image, const Stored* from, int64_t channels) const {
     for (int64_t phase_h : phases_h)
       for (int64_t row : Range{0, h.sources_in(phase_h)})
@@ -88,7 +76,7 @@ class Strip {
           tiles->load_rows({.from = from + (h.first_source(phase_h) + row * h.step) * image.h +
                                     w.first_source(phase_w) * image.w,
                             .step = 1,
-                            .to = strip + (phase_h * h.phase_size + row) * row_size() +
+                            .to = strip + (phase_h * h.phase_size + row) * strides.row +
                                   phase_w * w.phase_size * strides.pixel,
                             .count = channels,
                             .rows = w.sources_in(phase_w),
@@ -98,8 +86,8 @@ class Strip {
 
   void fill_channel(Sum* channel, const Stored* pixels, const Strides& image) const {
     for (int64_t phase : phases_h)
-      fill_rows(channel + phase * h.phase_size * w.size(), pixels + h.first_source(phase) * image.h,
-                h.sources_in(phase), image);
+      fill_rows(channel + phase * h.phase_size * strides.row,
+                pixels + h.first_source(phase) * image.h, h.sources_in(phase), image);
   }
 
   // The rows of a phase.
@@ -113,7 +101,7 @@ class Strip {
                                 .count = w.sources.size(),
                                 .rows = rows,
                                 .from_row = down,
-                                .to_row = w.size()});
+                                .to_row = strides.row});
     for (int64_t phase : phases_w)
       tiles->load_rows({.from = pixels + w.first_source(phase) * image.w,
                         .step = place(w.step, image.w),
@@ -121,7 +109,7 @@ class Strip {
                         .count = w.sources_in(phase),
                         .rows = rows,
                         .from_row = down,
-                        .to_row = w.size()});
+                        .to_row = strides.row});
   }
 
   const Tiles<Stored, Sum>* tiles;

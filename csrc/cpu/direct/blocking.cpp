@@ -54,7 +54,7 @@ class Cutting {
     b.strips = g.channels_inside() && (!adjacent() || crowded());
     cover();
     while (strip_bytes() > strips_bytes() && b.rows.size > 1)
-      b.rows = Blocks::covering(g.h.D, b.rows.size / 2);
+      b.rows = Blocks::covering(g.h.D, b.rows.size - 1);
     while (strip_bytes() > strips_bytes() && b.columns.size > kFewColumns)
       b.columns = Blocks::covering(g.w.D, b.columns.size / 2);
     if (strip_bytes() <= strips_bytes()) return;
