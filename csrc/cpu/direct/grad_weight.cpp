@@ -39,7 +39,8 @@ class StretchLoops {
 
   void add_to(Sum* sums) const {
     const Walk h = shape.h.outputs(), w = shape.w.outputs();
-    const Strip<Stored, Sum> strip(tiles, h, w, band, blocking.tile_rows, operands.input.c == 1);
+    const Strip<Stored, Sum> strip(tiles, h, w, band, blocking.strip_channels,
+                                   operands.input.c == 1);
     const StretchLayout layout = layout_of(strip, h, w);
     StretchRuns runs(band, images.size(), layout, tiles.lanes);
     pack_grad_output();
@@ -103,15 +104,20 @@ class StretchLoops {
     }
   }
 
+  // The first channel of a tile; a strip is filled when the first of its tiles asks.
   const Sum* source_of(Range channels, const Strip<Stored, Sum>& strip,
                        const StretchLayout& layout) const {
-    const int64_t channel = item.group * blocking.sums.C_in + channels.lo;
+    const int64_t first = item.group * blocking.sums.C_in;
     const Images<const Stored>& input = operands.input;
-    if (!blocking.copied) return as_sums<Sum>(input.at(images.lo, channel));
-    for (int64_t n : Range{0, images.size()})
-      strip.fill(strips + n * layout.image_size, input, input.at(images.lo + n, channel),
-                 channels.size());
-    return strips;
+    if (!blocking.copied) return as_sums<Sum>(input.at(images.lo, first + channels.lo));
+    const int64_t before = (channels.lo - item.channels.lo) % blocking.strip_channels;
+    const int64_t left = item.channels.hi - channels.lo;
+    if (before == 0)
+      for (int64_t n : Range{0, images.size()})
+        strip.fill(strips + n * layout.image_size, input,
+                   input.at(images.lo + n, first + channels.lo),
+                   std::min(blocking.strip_channels, left));
+    return strips + before * layout.source.c;
   }
 
   // All taps of a tile's channels.

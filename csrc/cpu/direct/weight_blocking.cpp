@@ -20,9 +20,7 @@ class Cutting {
     cut_pixels();
     cut_into_chunks();
     cut_channels();
-    const int64_t strip = strip_bytes(b.tile_rows);
-    b.copied = crowded() && strip <= strips_bytes();
-    b.strip_image = b.copied ? strip / target.tiles.sum_bytes : 0;
+    cut_strips();
     return b;
   }
 
@@ -110,6 +108,19 @@ class Cutting {
     const int64_t outs = std::min({lanes_of_part() / sums.vector_size(), sharing, fitting});
     sums.parts = Blocks::covering(sums.outs.count, std::max<int64_t>(1, outs));
     sums.ins = input_blocks(wanted);
+  }
+
+  // Where channels are adjacent, the strips of as many tiles as fit are one: it is filled pixel by pixel, and few channels
+  // of a pixel are less than what memory brings at a time.
+  void cut_strips() {
+    const int64_t fitting = strips_bytes() / std::max<int64_t>(1, b.stretches.images.size);
+    b.copied = crowded() && strip_bytes(b.tile_rows) <= fitting;
+    b.strip_channels = b.tile_rows;
+    if (input.c == 1)
+      while (b.strip_channels < b.sums.ins.size &&
+             strip_bytes(b.strip_channels + b.tile_rows) <= fitting)
+        b.strip_channels += b.tile_rows;
+    b.strip_image = b.copied ? strip_bytes(b.strip_channels) / target.tiles.sum_bytes : 0;
   }
 
   // Blocks of whole tiles whose sums fit, and several blocks where there would be too few items.

@@ -11,13 +11,14 @@ namespace convgrad::cpu {
 // added in their order. Both cuts depend on the pixels, the input's channels, the taps and the caches. So the
 // digits of a filter depend neither on other filters nor on how channels and chunks are shared out.
 struct WeightBlocking {
-  int64_t tile_rows;    // input channels of a tile
-  Stretches stretches;  // of the output pixels
-  bool copied;          // whether tiles read strips of the input
-  Blocks chunks;        // of stretches
-  bool chunks_apart;    // whether an item has one chunk; otherwise it takes one after the other
-  WeightSums sums;      // of all items, in one chunk
-  int64_t strip_image;  // of the strip of an image, in elements
+  int64_t tile_rows;       // input channels of a tile
+  Stretches stretches;     // of the output pixels
+  bool copied;             // whether tiles read strips of the input
+  Blocks chunks;           // of stretches
+  bool chunks_apart;       // whether an item has one chunk; otherwise it takes one after the other
+  WeightSums sums;         // of all items, in one chunk
+  int64_t strip_channels;  // of a strip, which serves some tiles
+  int64_t strip_image;     // of the strip of an image, in elements
 
   static WeightBlocking of(const Target& target, const ConvShape& shape, const Strides& input);
 
