@@ -202,10 +202,21 @@ def tile_slide(
     steps: dict[str, Any],
     fresh: bool,
 ) -> None: ...
+def tile_slide_channels(
+    isa: str,
+    extents: Sequence[int],
+    index: Sequence[int],
+    source: Memory,
+    weight: Memory,
+    acc: Memory,
+    steps: dict[str, Any],
+    fresh: bool,
+) -> None: ...
 def tile_slide_taps(
     isa: str,
     extents: Sequence[int],
     columns: Sequence[int],
+    index: Sequence[int],
     source: Memory,
     grad: Memory,
     acc: Memory,

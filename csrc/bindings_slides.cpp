@@ -40,10 +40,46 @@ void slide(const std::string& isa, bool spread, std::array<int64_t, 3> extents,
   });
 }
 
-// `extents` are rows and taps.
+void check_index(const std::vector<int64_t>& index, int64_t channels, int64_t lanes) {
+  TORCH_CHECK_VALUE(static_cast<int64_t>(index.size()) == lanes, "slide: index must have ", lanes,
+                    " numbers, but got ", index.size());
+  for (const int64_t first : index)
+    TORCH_CHECK_VALUE(0 <= first && first + channels <= lanes, "slide: an index must be from 0 to ",
+                      lanes - channels, ", but got ", first);
+}
+
+// `extents` are channels, rows and taps.
+void slide_channels(const std::string& isa, std::array<int64_t, 3> extents,
+                    const std::vector<int64_t>& index, const Memory& source, const Memory& weight,
+                    const Memory& acc, const py::dict& steps, bool fresh) {
+  const auto [channels, rows, taps] = extents;
+  check_extent("rows", rows, cpu::kMaxSlideRows);
+  check_extent("taps", taps, cpu::kMaxSlideTaps);
+  const auto step = [&](const char* name) { return steps[name].cast<int64_t>(); };
+  const std::vector<cpu::Run> runs = runs_of(steps);
+  dispatch(isa, source.first, [&](auto zero, const auto& tiles) {
+    using T = decltype(zero);
+    check_index(index, channels, tiles.lanes);
+    tiles.slide_channels[rows][taps]({.source = at<T>(source),
+                                      .source_stride = step("source_stride"),
+                                      .weight = at<T>(weight),
+                                      .weight_stride = step("weight_stride"),
+                                      .runs = runs.data(),
+                                      .run_count = static_cast<int64_t>(runs.size()),
+                                      .index = index.data(),
+                                      .channels = channels,
+                                      .weight_channel = step("weight_channel"),
+                                      .acc = at<T>(acc),
+                                      .acc_stride = step("acc_stride"),
+                                      .fresh = fresh});
+  });
+}
+
+// `extents` are rows and taps. Without an index, each lane has the source of its own place.
 void slide_taps(const std::string& isa, std::array<int64_t, 2> extents,
-                const std::vector<int64_t>& columns, const Memory& source, const Memory& grad,
-                const Memory& acc, const py::dict& steps, bool fresh) {
+                const std::vector<int64_t>& columns, const std::vector<int64_t>& index,
+                const Memory& source, const Memory& grad, const Memory& acc, const py::dict& steps,
+                bool fresh) {
   const auto [rows, taps] = extents;
   check_extent("rows", rows, cpu::kMaxSlideTapsRows);
   check_extent("taps", taps, cpu::kMaxSlideTaps);
@@ -53,20 +89,25 @@ void slide_taps(const std::string& isa, std::array<int64_t, 2> extents,
   dispatch(isa, source.first, [&](auto zero, const auto& tiles) {
     using T = decltype(zero);
     check_extent("columns", count, tiles.slide_columns(taps));
-    tiles.slide_taps[count][rows][taps]({.source = at<T>(source),
-                                         .source_stride = step("source_stride"),
-                                         .columns = columns.data(),
-                                         .grad = at<T>(grad),
-                                         .grad_stride = step("grad_stride"),
-                                         .runs = runs.data(),
-                                         .run_count = static_cast<int64_t>(runs.size()),
-                                         .length = step("length"),
-                                         .source_step = step("source_step"),
-                                         .grad_step = step("grad_step"),
-                                         .acc = at<T>(acc),
-                                         .acc_column = step("acc_column"),
-                                         .acc_stride = step("acc_stride"),
-                                         .fresh = fresh});
+    const int64_t channel = index.empty() ? 0 : step("channel");
+    if (!index.empty()) check_index(index, channel + 1, tiles.lanes);
+    tiles.slide_taps[!index.empty()][count][rows][taps](
+        {.source = at<T>(source),
+         .source_stride = step("source_stride"),
+         .columns = columns.data(),
+         .index = index.data(),
+         .channel = channel,
+         .grad = at<T>(grad),
+         .grad_stride = step("grad_stride"),
+         .runs = runs.data(),
+         .run_count = static_cast<int64_t>(runs.size()),
+         .length = step("length"),
+         .source_step = step("source_step"),
+         .grad_step = step("grad_step"),
+         .acc = at<T>(acc),
+         .acc_column = step("acc_column"),
+         .acc_stride = step("acc_stride"),
+         .fresh = fresh});
   });
 }
 
@@ -75,8 +116,12 @@ void slide_taps(const std::string& isa, std::array<int64_t, 2> extents,
 void bind_slides(py::module_& m) {
   m.def("tile_slide", &slide, py::arg("isa"), py::arg("spread"), py::arg("extents"),
         py::arg("source"), py::arg("weight"), py::arg("acc"), py::arg("steps"), py::arg("fresh"));
+  m.def("tile_slide_channels", &slide_channels, py::arg("isa"), py::arg("extents"),
+        py::arg("index"), py::arg("source"), py::arg("weight"), py::arg("acc"), py::arg("steps"),
+        py::arg("fresh"));
   m.def("tile_slide_taps", &slide_taps, py::arg("isa"), py::arg("extents"), py::arg("columns"),
-        py::arg("source"), py::arg("grad"), py::arg("acc"), py::arg("steps"), py::arg("fresh"));
+        py::arg("index"), py::arg("source"), py::arg("grad"), py::arg("acc"), py::arg("steps"),
+        py::arg("fresh"));
 }
 
 }  // namespace convgrad

@@ -195,6 +195,57 @@ def test_rows_of_up_to_ten_pixels_have_groups_as_lanes() -> None:
             assert (plan.blocking.get("source") == "copies of maps") == (columns == 10)
 
 
+# Groups of few adjacent channels
+
+GROUPS = [
+    case("two", "pairs of channels", (32, 32), (9, 13), groups=16, padding=1, N=2),
+    case("four", "the last vector overlaps", (36, 36), (9, 13), groups=9, padding=1),
+    case("fewer", "more filters than channels", (32, 64), (9, 13), groups=16, padding=1),
+    case("strided", "taps in two phases", (32, 32), (19, 23), groups=16, stride=2, padding=1),
+    case("dilated", "taps that are apart", (32, 32), (19, 23), groups=16, dilation=2, padding=2),
+    case("tall", "a column of taps", (32, 32), (19, 5), kernel=(7, 1), groups=16, padding=(3, 0)),
+    case("wide", "more taps than a slide has", (32, 32), (5, 29), kernel=(1, 9), groups=16),
+]
+
+
+@EVERY_FAST
+@pytest.mark.usefixtures("kernel", "poisoned")
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64], ids=str)
+@pytest.mark.parametrize("case", GROUPS, ids=str)
+def test_groups_are_exact(case: Case, dtype: torch.dtype) -> None:
+    check_exact(case, dtype)
+
+
+@pytest.mark.usefixtures("kernel")
+@pytest.mark.parametrize("kernel", ["avx2"], indirect=True)
+@pytest.mark.parametrize("case", GROUPS, ids=str)
+def test_groups_have_the_channels_of_several_as_lanes(case: Case) -> None:
+    """Of eight; but grad_input of twice as many filters has sources in two vectors."""
+    input, weight, _ = case.tensors(torch.float32)
+    input = input.contiguous(memory_format=torch.channels_last)
+    for plan in plans(input, weight, None, **case.params):
+        fits = (case.name, plan.pass_name) != ("fewer", "grad_input")
+        assert (plan.blocking.get("lanes") == "channels of groups") == fits
+
+
+@pytest.mark.usefixtures("kernel")
+@pytest.mark.parametrize("kernel", ["avx2"], indirect=True)
+@pytest.mark.parametrize(
+    ("channels", "groups", "reason"),
+    [
+        (24, 8, "three channels are no part of eight lanes"),
+        (64, 8, "eight channels fill the lanes of one vector"),
+        (4, 2, "four channels fill no vector"),
+    ],
+)
+def test_other_groups_take_other_loops(channels: int, groups: int, reason: str) -> None:
+    layer = case("g", reason, (channels, channels), (9, 13), groups=groups, padding=1)
+    input, weight, _ = layer.tensors(torch.float32)
+    input = input.contiguous(memory_format=torch.channels_last)
+    found = plans(input, weight, None, **layer.params)
+    assert [plan.blocking.get("lanes") for plan in found].count("channels of groups") == 0
+
+
 # Loops for what is not finite
 
 
@@ -228,9 +279,11 @@ def test_one_channel_that_is_not_finite_leaves_the_others(convolve: Pass, specia
 
 @EVERY_FAST
 @pytest.mark.usefixtures("kernel")
-@pytest.mark.parametrize("groups", [4, 40], ids=["chunks", "many_groups"])
-def test_digits_do_not_depend_on_threads(groups: int) -> None:
-    layer = case("t", "", (groups, groups), (61, 67), groups=groups, padding=1, N=5)
+@pytest.mark.parametrize(
+    ("channels", "groups"), [(4, 4), (40, 40), (48, 24)], ids=["chunks", "many_groups", "pairs"]
+)
+def test_digits_do_not_depend_on_threads(channels: int, groups: int) -> None:
+    layer = case("t", "", (channels, channels), (61, 67), groups=groups, padding=1, N=5)
     generator = torch.Generator().manual_seed(0)
     tensors = [
         torch.randn(tuple(size), generator=generator)

@@ -33,6 +33,8 @@ SIZES = [
     case("large_kernel", "a tap a pixel", (2, 20), (18, 19), kernel=(15, 15), padding=4),
     case("pixel", "nothing but channels", (256, 64), (1, 1), kernel=(1, 1)),
 ]
+# The number of filters decides on the loops of these.
+GROUPS = case("groups", "pairs of channels in channels_last", (32, 32), (9, 13), groups=16)
 EVERY_SIZE = pytest.mark.parametrize("layer", SIZES, ids=str)
 LAYOUT = pytest.mark.parametrize(
     "layout", [torch.contiguous_format, torch.channels_last], ids=["nchw", "channels_last"]
@@ -75,7 +77,7 @@ def check_images(layer: Case, dtype: torch.dtype, layout: torch.memory_format) -
 @FAST
 @LAYOUT
 @FAST_DTYPES
-@EVERY_SIZE
+@pytest.mark.parametrize("layer", [*SIZES, GROUPS], ids=str)
 def test_a_batch_is_its_images(
     layer: Case, dtype: torch.dtype, layout: torch.memory_format, name: str
 ) -> None:

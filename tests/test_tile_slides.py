@@ -62,19 +62,70 @@ def test_slide_adds_every_product_once(
             expect(acc, {r * (width + 5) + x: wanted[r, x].item() for r, x in places})
 
 
+def index_of(lanes: int) -> list[int]:
+    """Groups of two lanes, whose sources are two channels, and which do not come in order."""
+    return [(lane // 2 * 2 + 2) % lanes for lane in range(lanes)]
+
+
+@isas
+@dtypes
+@pytest.mark.parametrize("runs", RUNS)
+@pytest.mark.parametrize("channels", [1, 2])
+def test_slide_channels_adds_every_product_once(
+    isa: str, dtype: torch.dtype, runs: str, channels: int
+) -> None:
+    lanes = lanes_of(isa, dtype)
+    sources, weights = numbers(2000, dtype, seed=1), numbers(1000, dtype, seed=2)
+    steps = {"runs": RUNS[runs], "source_stride": 47, "acc_stride": lanes + 5}
+    steps |= {"weight_channel": 301, "weight_stride": 19}
+    lane, index = torch.arange(lanes), torch.tensor(index_of(lanes))
+    for rows, taps in product(ROWS[1], TAPS):
+        sums = torch.zeros(rows, lanes, dtype=torch.float64)
+        for (a, b), c, i, j in product(RUNS[runs], range(channels), range(rows), range(taps)):
+            weight = weights[c * 301 + b + j * 19 + lane].double()
+            sums[i] += weight * sources[a + (i + j) * 47 + index + c].double()
+        for fresh in (True, False):
+            acc = poisoned(rows * (lanes + 5), dtype)
+            places = {(r, x): r * (lanes + 5) + x for r, x in product(range(rows), range(lanes))}
+            for place in places.values() if not fresh else ():
+                acc[0][acc[1] :][place] = 2.0
+            _C.tile_slide_channels(
+                isa,
+                (channels, rows, taps),
+                index.tolist(),
+                source(sources),
+                source(weights),
+                acc,
+                steps,
+                fresh,
+            )
+            add = 0.0 if fresh else 2.0
+            expect(acc, {place: sums[at].item() + add for at, place in places.items()})
+
+
 @isas
 @dtypes
 @pytest.mark.parametrize("runs", RUNS)
 @pytest.mark.parametrize("columns", [(0,), (11, 3), (5, 0, 9)], ids=len)
 @pytest.mark.parametrize("length", [0, 1, 3])
+@pytest.mark.parametrize("channel", [None, 0, 1])
 def test_slide_taps_adds_every_product_once(
-    isa: str, dtype: torch.dtype, runs: str, columns: tuple[int, ...], length: int
+    isa: str,
+    dtype: torch.dtype,
+    runs: str,
+    columns: tuple[int, ...],
+    length: int,
+    channel: int | None,
 ) -> None:
+    """With a channel, each lane has its source from its index on."""
     lanes, accs = _C.tile_shape(isa, dtype.itemsize)
     sources, grads = numbers(2000, dtype, seed=1), numbers(1000, dtype, seed=2)
     steps = {"runs": RUNS[runs], "source_stride": 47, "grad_stride": 31, "length": length}
     steps |= {"source_step": 18, "grad_step": 17, "acc_stride": lanes + 3, "acc_column": 400}
     lane = torch.arange(lanes)
+    index = [] if channel is None else index_of(lanes)
+    places_of_sources = lane if channel is None else torch.tensor(index) + channel
+    steps["channel"] = channel or 0
     for rows, taps in product(ROWS[2], TAPS):
         if len(columns) * taps > accs:
             continue
@@ -83,7 +134,7 @@ def test_slide_taps_adds_every_product_once(
             grad = grads[b + q * 17 + i * 31 + lane].double()
             for k, j in product(range(len(columns)), range(taps)):
                 at = a + q * 18 + columns[k] + (i + j) * 47
-                sums[k, j] += grad * sources[at + lane].double()
+                sums[k, j] += grad * sources[at + places_of_sources].double()
         for fresh in (True, False):
             acc = poisoned(1200, dtype)
             memory = acc[0][acc[1] :]
@@ -94,7 +145,7 @@ def test_slide_taps_adds_every_product_once(
             for place in places.values() if not fresh else ():
                 memory[place] = 2.0
             _C.tile_slide_taps(
-                isa, (rows, taps), columns, source(sources), source(grads), acc, steps, fresh
+                isa, (rows, taps), columns, index, source(sources), source(grads), acc, steps, fresh
             )
             add = 0.0 if fresh else 2.0
             expect(acc, {place: sums[at].item() + add for at, place in places.items()})
@@ -114,4 +165,11 @@ def test_slides_refuse_extents_that_have_no_tile(isa: str, dtype: torch.dtype) -
             _C.tile_slide(isa, True, extents, memory, memory, memory, steps, True)
     most = min(3, _C.tile_shape(isa, dtype.itemsize)[1] // 7)
     with pytest.raises(ValueError, match=f"columns must be from 1 to {most}, but got 4"):
-        _C.tile_slide_taps(isa, (1, 7), (0, 0, 0, 0), memory, memory, memory, steps, True)
+        _C.tile_slide_taps(isa, (1, 7), (0, 0, 0, 0), [], memory, memory, memory, steps, True)
+    lanes = lanes_of(isa, dtype)
+    for index, problem in (
+        ([0] * (lanes - 1), f"index must have {lanes} numbers, but got {lanes - 1}"),
+        ([lanes - 1] * lanes, f"an index must be from 0 to {lanes - 2}, but got {lanes - 1}"),
+    ):
+        with pytest.raises(ValueError, match=problem):
+            _C.tile_slide_channels(isa, (2, 1, 1), index, memory, memory, memory, steps, True)

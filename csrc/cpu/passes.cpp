@@ -4,6 +4,7 @@
 #include <ATen/Parallel.h>
 
 #include "cpu/depthwise/gather_channels.h"
+#include "cpu/depthwise/gather_groups.h"
 #include "cpu/depthwise/gather_maps.h"
 #include "cpu/depthwise/gather_planes.h"
 #include "cpu/depthwise/phases.h"
@@ -55,6 +56,8 @@ void run_gather(const Tiles<Stored, Sum>& tiles, const Target& target, const Gat
     gather_channels(tiles, g, operands, *channels);
   else if (const auto* maps = std::get_if<MapBlocking>(&blocking))
     gather_maps(tiles, g, operands, *maps);
+  else if (const auto* groups = std::get_if<GroupBlocking>(&blocking))
+    gather_groups(tiles, g, operands, *groups);
   else if (const auto* planes = std::get_if<PlaneBlocking>(&blocking))
     gather_planes(tiles, g, operands, *planes);
   else if (const auto* winograd = std::get_if<WinogradBlocking>(&blocking))

@@ -53,6 +53,8 @@ constexpr const char* kAdjacentChannels =
     "every channel is a group, and channels are adjacent: lanes are groups";
 constexpr const char* kNarrowMaps =
     "every channel is a group, and rows of pixels are narrow: lanes are groups";
+constexpr const char* kAdjacentGroups =
+    "groups have few channels, and channels are adjacent: lanes are channels of several groups";
 constexpr const char* kFewChannels =
     "groups have few channels: lanes are pixels, and rows of pixels share their sources";
 
@@ -65,6 +67,12 @@ Plan map_plan(const Target& target, const Gather& g) {
   const MapBlocking b = MapBlocking::of(target, g);
   return plan_of("depthwise", kNarrowMaps, target, b,
                  {b.channels.packed_size(g), b.scratch_size()});
+}
+
+Plan group_plan(const Target& target, const Gather& g) {
+  const GroupBlocking b = GroupBlocking::of(target, g);
+  return plan_of("depthwise", kAdjacentGroups, target, b,
+                 {b.channels.packed_size(b.over_channels(g)), 0});
 }
 
 Plan plane_plan(const Target& target, const Gather& g) {
@@ -85,7 +93,8 @@ Plan winograd_plan(const Target& target, const Gather& g) {
 
 Plan channel_plan(const Target& target, const ConvShape& shape) {
   const ChannelWeightBlocking b = ChannelWeightBlocking::of(target, shape);
-  return plan_of("depthwise", kAdjacentChannels, target, b, {b.sums_size(), b.scratch_size(shape)});
+  return plan_of("depthwise", b.C == 1 ? kAdjacentChannels : kAdjacentGroups, target, b,
+                 {b.sums_size(), b.scratch_size(shape)});
 }
 
 Plan plane_plan(const Target& target, const ConvShape& shape) {
@@ -113,6 +122,7 @@ Plan plan_gather(const Target& target, const Gather& g) {
   if (g.taps() == 0) return {"zeros", "no tap meets these pixels", std::monostate{}, 0, 0};
   if (!ChannelBlocking::why_not(target, g)) return channel_plan(target, g);
   if (!MapBlocking::why_not(target, g)) return map_plan(target, g);
+  if (!GroupBlocking::why_not(target, g)) return group_plan(target, g);
   if (!PlaneBlocking::why_not(target, g)) return plane_plan(target, g);
   const char* const not_pixelwise = why_not_pixelwise(target, g);
   if (!not_pixelwise) return pixelwise_plan(target, g);

@@ -17,7 +17,7 @@ namespace convgrad::cpu {
 
 // A phase of grad_input that no tap meets has no blocking: it is zero.
 using Blocking = std::variant<std::monostate, DirectBlocking, PixelwiseBlocking, ChannelBlocking,
-                              MapBlocking, PlaneBlocking, WinogradBlocking, WeightBlocking,
+                              MapBlocking, GroupBlocking, PlaneBlocking, WinogradBlocking, WeightBlocking,
                               ChannelWeightBlocking, PlaneWeightBlocking, WinogradWeightBlocking>;
 
 struct Plan {

@@ -56,9 +56,14 @@ Details details(const MapBlocking& b, const TileShape& tiles) {
   return all;
 }
 
+Details details(const GroupBlocking&, const TileShape&) {
+  return {{"lanes", "channels of groups"}, {"tile, rows x vectors", times(max_slide_rows(1), 1)}};
+}
+
 Details details(const ChannelWeightBlocking& b, const TileShape&) {
-  return {{"lanes", "groups"},
-          {"groups of an item", times(b.parts.size * b.lanes)},
+  const std::string lanes = b.C == 1 ? "groups" : "channels of groups";
+  return {{"lanes", lanes},
+          {lanes + " of an item", times(b.parts.size * b.lanes)},
           {"chunks of rows", times(b.chunks.count)}};
 }
 

@@ -17,6 +17,7 @@ constexpr const char* kLongRow = "the sums of a row would be larger than the cac
 constexpr const char* kWideMap = "rows of pixels are wide enough to be lanes";
 constexpr const char* kPhase = "other phases have pixels between those of a row";
 constexpr const char* kLargeMap = "the maps of a vector of groups would be larger than the cache";
+constexpr const char* kPartOfGroup = "no whole number of groups of few channels fills a vector";
 constexpr const char* kLongSum = "the sum needs several levels of chains";
 
 // Of sums or of grad_output, in bytes: the same on every processor, as the digits of forward and grad_input are.
@@ -27,9 +28,9 @@ constexpr int64_t kLargestRow = 128 << 10, kLargestMaps = kLargestRow;
 constexpr int64_t kWidestMap = 10;
 
 bool is_long_sum(const Gather& g) {
-  const int64_t chain = product(g.h.T, std::min<int64_t>(g.w.T, kMaxSlideTaps));
+  const int64_t chain = product(g.C, g.h.T, std::min<int64_t>(g.w.T, kMaxSlideTaps));
   const auto chains = static_cast<int64_t>(TapGroup::of(g.w, {0, g.w.T}, kMaxSlideTaps).size());
-  return chain > longest_chain(g.taps()) || Chains::levels_of(chains) > 1;
+  return chain > longest_chain(product(g.C, g.taps())) || Chains::levels_of(chains) > 1;
 }
 
 }  // namespace
@@ -63,13 +64,31 @@ const char* MapBlocking::why_not(const Target& target, const Gather& g) {
   return is_long_sum(g) ? kLongSum : nullptr;
 }
 
+bool ChannelGroups::fill_vectors(int64_t lanes, bool strided) const {
+  return 2 <= C && C <= M && M <= (strided ? lanes : lanes / 2) && lanes % M == 0 &&
+         product(groups, C) >= lanes;
+}
+
+GroupBlocking GroupBlocking::of(const Target& target, const Gather&) {
+  return {{target.tiles.lanes, target.tiles.lanes}};
+}
+
+const char* GroupBlocking::why_not(const Target& target, const Gather& g) {
+  if (!target.tiles.in_place || g.source.c != 1 || g.destination.c != 1) return kNotAdjacent;
+  const bool strided = g.w.step > 1 || g.w.pixel_step > 1;
+  if (!ChannelGroups{g.groups, g.M, g.C}.fill_vectors(target.tiles.lanes, strided))
+    return kPartOfGroup;
+  return is_long_sum(g) ? kLongSum : nullptr;
+}
+
 ChannelWeightBlocking ChannelWeightBlocking::of(const Target& target, const ConvShape& shape) {
   ChannelWeightBlocking b{};
-  b.lanes = target.tiles.lanes, b.groups = shape.groups;
-  b.M = shape.C_out_per_group(), b.taps = shape.taps();
-  const int64_t vector = product(b.taps, target.tiles.vector_bytes());
+  b.lanes = target.tiles.lanes, b.C = shape.C_in_per_group(), b.taps = shape.taps();
+  b.groups = b.C == 1 ? shape.groups : shape.C_out;
+  b.M = b.C == 1 ? shape.C_out_per_group() : 1;
+  const int64_t vector = product(b.C, b.taps, target.tiles.vector_bytes());
   const int64_t fitting = std::max<int64_t>(1, target.cache.sixteenths(2) / vector);
-  b.parts = Blocks::covering(ceil_div(shape.groups, b.lanes), fitting);
+  b.parts = Blocks::covering(ceil_div(b.groups, b.lanes), fitting);
   const int64_t rows = product(shape.N, shape.h.O);
   const int64_t wanted = std::min(rows, ceil_div(kReductionItems, b.parts.count));
   b.chunks = Blocks::covering(rows, ceil_div(rows, wanted));
@@ -80,8 +99,11 @@ const char* ChannelWeightBlocking::why_not(const Target& target, const ConvShape
                                            const Strides& input, const Strides& grad_output) {
   if (shape.N == 0) return kNoImages;
   if (!target.tiles.in_place || input.c != 1 || grad_output.c != 1) return kNotAdjacent;
-  if (shape.C_in_per_group() != 1) return kSeveralChannels;
-  if (shape.groups < target.tiles.lanes) return kFewChannels;
+  const int64_t C = shape.C_in_per_group();
+  if (C == 1 && shape.groups < target.tiles.lanes) return kFewChannels;
+  if (C != 1 && !ChannelGroups{shape.groups, shape.C_out_per_group(), C}.fill_vectors(
+                    target.tiles.lanes, /*strided=*/false))
+    return kPartOfGroup;
   const int64_t row = product(shape.w.O, target.tiles.vector_bytes());
   return row > kLargestRow ? kLongRow : nullptr;
 }

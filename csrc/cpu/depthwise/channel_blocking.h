@@ -40,7 +40,7 @@ struct ChannelBlocking {
     return ChannelVectors::of({0, g.groups}, lanes, width / lanes);
   }
   int64_t packed_size(const Gather& g) const {
-    return product(vectors(g).size(), g.M, g.taps(), width);
+    return product(vectors(g).size(), g.M, g.C, g.taps(), width);
   }
   int64_t scratch_size(const Gather& g) const { return product(g.w.D, width); }  // of a thread
 };
@@ -57,12 +57,51 @@ struct MapBlocking {
   int64_t scratch_size() const { return source_size + result_size; }  // of a thread
 };
 
+// Groups of M channels of the destination, the lanes, and of C channels of the source.
+struct ChannelGroups {
+  int64_t groups, M, C;
+
+  // Whether some whole groups fill a vector, and their sources are in one. One group does so only under a stride, where
+  // loops over strips are slower.
+  bool fill_vectors(int64_t lanes, bool strided) const;
+};
+
+// The sources of a vector: as many channels from `first` on, and which of them is the first one of each lane's group.
+struct VectorSources {
+  int64_t first;
+  std::vector<int64_t> index;
+
+  // Of the destination's channels from `channel` on.
+  static VectorSources of(const ChannelGroups& g, int64_t channel, int64_t lanes) {
+    const int64_t last = product(g.groups, g.C) - lanes;  // whole vectors are read
+    VectorSources sources{std::min(channel / g.M * g.C, last), {}};
+    for (int64_t lane : Range{0, lanes})
+      sources.index.push_back((channel + lane) / g.M * g.C - sources.first);
+    return sources;
+  }
+};
+
+// The same for groups of few channels: the lanes are the destination's channels.
+struct GroupBlocking {
+  ChannelBlocking channels;
+
+  static GroupBlocking of(const Target& target, const Gather& g);
+  static const char* why_not(const Target& target, const Gather& g);
+
+  // The same pass; its groups are the destination's channels.
+  static Gather over_channels(Gather g) {
+    g.groups = product(g.groups, g.M), g.M = 1;
+    return g;
+  }
+};
+
 // grad_weight: an item is some groups in a chunk of the rows of all images.
 struct ChannelWeightBlocking {
   int64_t lanes;
-  int64_t groups, M, taps;  // M output channels of a group
-  Blocks parts;             // of the groups, in vectors
-  Blocks chunks;            // of rows of the output
+  int64_t groups, M, C,
+      taps;  // M output and C input channels of a group. If C is not 1, each output channel counts as one
+  Blocks parts;   // of the groups, in vectors
+  Blocks chunks;  // of rows of the output
 
   static ChannelWeightBlocking of(const Target& target, const ConvShape& shape);
   static const char* why_not(const Target& target, const ConvShape& shape, const Strides& input,
@@ -74,7 +113,7 @@ struct ChannelWeightBlocking {
     return Range::within(vectors.lo * lanes, vectors.hi * lanes, groups);
   }
   // Of all threads, in elements: the sums of every item, as vectors of groups for each tap.
-  int64_t item_size() const { return product(parts.size, M, taps, lanes); }
+  int64_t item_size() const { return product(parts.size, M, C, taps, lanes); }
   int64_t sums_size() const { return product(items(), item_size()); }
   // Of a thread, in elements: a row of grad_output, unless its channels are as adjacent as those of the input.
   int64_t scratch_size(const ConvShape& shape) const {

@@ -69,6 +69,14 @@ at::Tensor pack_vectors(const Tiles<Stored, Sum>& tiles, const Gather& g,
   return packed;
 }
 
+// The sources of some lanes: those of lane 0 and those that follow, or, where groups have several channels, the one that
+// `index` counts from there, and the channels after it.
+template <typename Sum>
+struct LaneSources {
+  const Sum* first;
+  const int64_t* index = nullptr;
+};
+
 template <typename Stored, typename Sum>
 class ChannelLoops {
  public:
@@ -89,18 +97,17 @@ class ChannelLoops {
       runs.push_back({g.h.source(y, t) * g.source.h, t * g.w.T * blocking.width});
   }
 
-  // Row y in the groups of some vectors, whose packed weight is given. `sums` has room for results that are not computed
-  // in place.
-  void run(int64_t n, int64_t y, const ChannelVectors& some, const Sum* weight,
-           const std::vector<Run>& runs, Sum* sums) const {
-    const Sum* const source = as_sums<Sum>(operands.source_at(g, n, some.first));
+  // Row y in the groups of some vectors, whose source and packed weight are given. `sums` has room for results that are
+  // not computed in place.
+  void run(int64_t n, int64_t y, const ChannelVectors& some, const LaneSources<Sum>& source,
+           const Sum* weight, const std::vector<Run>& runs, Sum* sums) const {
     for (int64_t m : Range{0, g.M}) {
       const Row row = row_of(n, y, some.first * g.M + m, sums);
       for (const ChannelSlide& slide : slides)
         add_slide(slide, some.vecs, runs, source, weight, row);
       if (operands.bias) add_bias(operands.bias + some.first * g.M + m, some.vecs, row);
       if (!in_place) store(n, y, some, m, sums);
-      weight += g.taps() * blocking.width;
+      weight += product(g.C, g.taps(), blocking.width);
     }
   }
 
@@ -122,16 +129,20 @@ class ChannelLoops {
   }
 
   void add_slide(const ChannelSlide& slide, int64_t vecs, const std::vector<Run>& runs,
-                 const Sum* source, const Sum* weight, const Row& row) const {
+                 const LaneSources<Sum>& source, const Sum* weight, const Row& row) const {
     SlideArgs<Sum> args{};
-    args.source = source + slide.source;
+    args.source = source.first + slide.source;
     args.source_stride = pixels_apart * g.w.step * g.source.w;
     args.weight = weight + slide.weight, args.weight_stride = slide.weight_stride;
     args.runs = runs.data(), args.run_count = slide.taps == 0 ? 0 : runs.size();
     args.acc = row.first + slide.first * row.pixel_stride;
     args.acc_stride = pixels_apart * row.pixel_stride;
     args.fresh = slide.fresh;
-    tiles.slide[false][vecs][slide.pixels][std::max<int64_t>(1, slide.taps)](args);
+    const int64_t taps = std::max<int64_t>(1, slide.taps);
+    if (!source.index) return tiles.slide[false][vecs][slide.pixels][taps](args);
+    args.index = source.index;
+    args.channels = g.C, args.weight_channel = product(g.taps(), blocking.width);
+    tiles.slide_channels[slide.pixels][taps](args);
   }
 
   // To each vector at once: the next one, if it overlaps this one, begins again.

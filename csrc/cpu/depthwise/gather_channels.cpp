@@ -37,7 +37,8 @@ void gather_channels(const Tiles<Stored, Sum>& tiles, const Gather& g,
       loops.set_runs(y, runs);
       const Sum* weight = packed.const_data_ptr<Sum>();
       for (const ChannelVectors& some : vectors) {
-        loops.run(n, y, some, weight, runs, sums.mutable_data_ptr<Sum>());
+        loops.run(n, y, some, {as_sums<Sum>(operands.source_at(g, n, some.first))}, weight, runs,
+                  sums.mutable_data_ptr<Sum>());
         if (whole_rows && y + 1 < g.h.D)
           fetch_row(g, y + 1, tiles.lanes, some.vecs, operands.source_at(g, n, some.first));
         weight += product(g.M, g.taps(), blocking.width);

@@ -37,7 +37,7 @@ class MapLoops {
     for (int64_t m : Range{0, g.M}) {
       for (int64_t y : Range{0, g.h.D}) {
         loops.set_runs(y, runs);
-        loops.run(0, y, {0, some.vecs}, weight, runs, nullptr);
+        loops.run(0, y, {0, some.vecs}, {as_sums<Sum>(source)}, weight, runs, nullptr);
       }
       if (operands.bias) add_bias(operands.bias + some.first * g.M + m, some.vecs);
       store(n, some, m);

@@ -56,14 +56,15 @@ class ChannelWeightLoops {
       : tiles(tiles),
         blocking(blocking),
         operands(operands),
+        groups{shape.groups, shape.C_out_per_group(), shape.C_in_per_group()},
         h(shape.h.outputs()),
         w(shape.w.outputs()),
         to_grad(blocking.M == 1 ? operands.grad_output.w : tiles.lanes),
         slides(slides_of_row(w, operands.input.w, to_grad)),
         pixels_apart(TapGroup::pixels_apart(w)) {}
 
-  // The sums of some groups over some rows, as [vectors][m][k_h][k_w][lanes]. `grads` has room for a row.
-  void run(Range groups, Range rows, Sum* grads, Sum* sums) const {
+  // The sums of some groups over some rows, as [vectors][m][c][k_h][k_w][lanes]. `grads` has room for a row.
+  void run(Range some_groups, Range rows, Sum* grads, Sum* sums) const {
     std::fill_n(sums, blocking.item_size(), Sum(0));
     std::vector<int64_t> columns;
     for (int64_t row : rows) {
@@ -72,27 +73,34 @@ class ChannelWeightLoops {
       columns.clear();
       for (int64_t t : taps) columns.push_back(h.source(y, t) * operands.input.h);
       Sum* to = sums + taps.lo * w.T * tiles.lanes;
-      for (const ChannelVectors& some : ChannelVectors::of(groups, tiles.lanes, 1))
-        for (int64_t m : Range{0, blocking.M}) {
-          const Sum* const source = as_sums<Sum>(operands.input.at(n, some.first));
-          const Sum* const grad = grad_of_row(n, y, some.first * blocking.M + m, grads);
+      for (const ChannelVectors& some : ChannelVectors::of(some_groups, tiles.lanes, 1)) {
+        const VectorSources sources = sources_of(some.first);
+        for (int64_t i : Range{0, blocking.M * blocking.C}) {
+          const Sum* const grad =
+              grad_of_row(n, y, some.first * blocking.M + i / blocking.C, grads);
+          const Source source{as_sums<Sum>(operands.input.at(n, sources.first)),
+                              sources.index.data(), i % blocking.C};
           for (const TapSlide& slide : slides) add_slide(slide, columns, source, grad, to);
           to += blocking.taps * tiles.lanes;
         }
+      }
     }
   }
 
   // Adds the chunks of a part, which are `apart` elements from each other, and stores the taps.
-  void store(Range groups, Sum* sums, int64_t apart) const {
+  void store(Range some_groups, Sum* sums, int64_t apart) const {
     add_chunks(sums, blocking.item_size(), blocking.chunks.count, apart);
     const Images<Stored>& grad_weight = operands.grad_weight;
-    for (const ChannelVectors& some : ChannelVectors::of(groups, tiles.lanes, 1)) {
-      const int64_t skip = std::max<int64_t>(0, groups.lo - some.first);  // lanes of another part
+    for (const ChannelVectors& some : ChannelVectors::of(some_groups, tiles.lanes, 1)) {
+      const int64_t skip =
+          std::max<int64_t>(0, some_groups.lo - some.first);  // lanes of another part
       const int64_t c_out = (some.first + skip) * blocking.M;
-      for (int64_t row : Range{0, blocking.M * h.T}) {
+      for (int64_t row : Range{0, blocking.M * blocking.C * h.T}) {
+        const int64_t i = row / h.T;
         tiles.unpack({.vectors = sums + skip,
                       .vector_stride = tiles.lanes,
-                      .tensor = grad_weight.at(c_out + row / h.T, 0) + row % h.T * grad_weight.h,
+                      .tensor = grad_weight.at(c_out + i / blocking.C, i % blocking.C) +
+                                row % h.T * grad_weight.h,
                       .step = grad_weight.w,
                       .lane_stride = blocking.M * grad_weight.n,
                       .count = w.T,
@@ -103,6 +111,18 @@ class ChannelWeightLoops {
   }
 
  private:
+  // The input of a vector, and which of its channels.
+  struct Source {
+    const Sum* first;
+    const int64_t* index;
+    int64_t channel;
+  };
+
+  VectorSources sources_of(int64_t first) const {
+    if (blocking.C == 1) return {first, {}};
+    return VectorSources::of(groups, first, tiles.lanes);
+  }
+
   // A row of grad_output in vectors of groups: in the tensor, or in `grads` where groups are not adjacent there.
   const Sum* grad_of_row(int64_t n, int64_t y, int64_t channel, Sum* grads) const {
     const Images<const Stored>& grad_output = operands.grad_output;
@@ -119,11 +139,12 @@ class ChannelWeightLoops {
   }
 
   // The columns of a slide are the rows of the kernel: its taps go along a row.
-  void add_slide(const TapSlide& slide, const std::vector<int64_t>& columns, const Sum* source,
+  void add_slide(const TapSlide& slide, const std::vector<int64_t>& columns, const Source& source,
                  const Sum* grad, Sum* sums) const {
     if (slide.taps.count == 0) return;
     SlideTapsArgs<Sum> args{};
-    args.source = source, args.source_stride = pixels_apart * w.step * operands.input.w;
+    args.source = source.first, args.index = source.index, args.channel = source.channel;
+    args.source_stride = pixels_apart * w.step * operands.input.w;
     args.grad = grad, args.grad_stride = pixels_apart * to_grad;
     args.runs = slide.runs.data(), args.run_count = slide.runs.size(), args.length = 1;
     args.acc_column = w.T * tiles.lanes, args.acc_stride = slide.taps.tap_step * tiles.lanes;
@@ -133,13 +154,14 @@ class ChannelWeightLoops {
       const Range some = blocks.at(i, all);
       args.columns = columns.data() + some.lo;
       args.acc = sums + (some.lo * w.T + slide.taps.first_tap) * tiles.lanes;
-      tiles.slide_taps[some.size()][slide.pixels][slide.taps.count](args);
+      tiles.slide_taps[blocking.C != 1][some.size()][slide.pixels][slide.taps.count](args);
     }
   }
 
   const Tiles<Stored, Sum>& tiles;
   const ChannelWeightBlocking& blocking;
   const WeightOperands<Stored>& operands;
+  const ChannelGroups groups;
   const Walk h, w;
   const int64_t to_grad;  // from pixel to pixel of a row of grad_output
   const std::vector<TapSlide> slides;

@@ -134,7 +134,7 @@ class PlaneWeightLoops {
       const Range columns = blocks.at(i, pass.w.T);
       args.columns = band.columns.data() + columns.lo;
       args.acc = of_input + columns.lo * lanes;
-      tiles.slide_taps[columns.size()][slide.rows][slide.taps.count](args);
+      tiles.slide_taps[false][columns.size()][slide.rows][slide.taps.count](args);
     }
   }
 

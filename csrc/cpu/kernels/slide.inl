@@ -43,10 +43,56 @@ void slide(const SlideArgs<Sum>& s) {
   store_sums<Sum, Vector, VECS, ROWS>(acc, s.acc, s.acc_stride, s.fresh);
 }
 
+template <typename V>
+inline auto index_of(const int64_t* lanes, int64_t first) {
+  decltype(V{} < V{}) index{};
+  for (size_t i = 0; i < sizeof(V) / sizeof(index[0]); ++i) index[i] = first + lanes[i];
+  return index;
+}
+
+template <typename V, typename Index>
+inline void permute(const V& from, const Index& index, V& to) {
+#if defined(__clang__)
+  const V all = from;
+  for (size_t i = 0; i < sizeof(V) / sizeof(all[0]); ++i) to[i] = all[index[i]];
+#else
+  to = __builtin_shuffle(from, index);
+#endif
+}
+
+// The same with one vector, for groups of several channels.
+template <typename Sum, int BYTES, int ROWS, int TAPS>
+void slide_channels(const SlideArgs<Sum>& s) {
+  using Vector = typename VectorOf<Sum, BYTES>::type;
+  auto index = index_of<Vector>(s.index, 0);
+  Vector acc[ROWS] = {};
+  for (int64_t channel = 0; channel < s.channels; ++channel, index += 1)
+    for (int64_t run = 0; run < s.run_count; ++run) {
+      const Sum* source = s.source + s.runs[run].a;
+      const Sum* weight = s.weight + channel * s.weight_channel + s.runs[run].b;
+      Vector taps[TAPS];
+#pragma GCC unroll 8
+      for (int j = 0; j < TAPS; ++j) load(weight + j * s.weight_stride, taps[j]);
+#pragma GCC unroll 16
+      for (int at = 0; at < ROWS + TAPS - 1; ++at) {
+        Vector all, sources;
+        load(source + at * s.source_stride, all);
+        permute(all, index, sources);
+#pragma GCC unroll 8
+        for (int r = 0; r < ROWS; ++r)
+          if (0 <= at - r && at - r < TAPS) acc[r] += taps[at - r] * sources;
+      }
+    }
+  store_sums<Sum, Vector, 1, ROWS>(reinterpret_cast<Vector(&)[ROWS][1]>(acc), s.acc, s.acc_stride,
+                                   s.fresh);
+}
+
 // A row of grad_output meets a source under each tap: the sums of the taps stay in registers.
-template <typename Sum, int BYTES, int ROWS, int TAPS, int COLUMNS>
+template <typename Sum, int BYTES, bool INDEXED, int ROWS, int TAPS, int COLUMNS>
 void slide_taps(const SlideTapsArgs<Sum>& s) {
   using Vector = typename VectorOf<Sum, BYTES>::type;
+  decltype(Vector{} < Vector{}) index{};
+  if constexpr (INDEXED) index = index_of<Vector>(s.index, s.channel);
   Vector acc[COLUMNS][TAPS] = {};
   for (int64_t run = 0; run < s.run_count; ++run) {
     const Sum* source = s.source + s.runs[run].a;
@@ -62,6 +108,7 @@ void slide_taps(const SlideTapsArgs<Sum>& s) {
         for (int at = 0; at < ROWS + TAPS - 1; ++at, of_column += s.source_stride) {
           Vector sources;
           load(of_column, sources);
+          if constexpr (INDEXED) permute(sources, index, sources);
 #pragma GCC unroll 8
           for (int r = 0; r < ROWS; ++r)
             if (0 <= at - r && at - r < TAPS) acc[column][at - r] += grads[r] * sources;
@@ -75,24 +122,29 @@ void slide_taps(const SlideTapsArgs<Sum>& s) {
                                      s.acc + column * s.acc_column, s.acc_stride, s.fresh);
 }
 
-template <typename Sum, int BYTES, int ACCS, int ROWS, int TAPS, typename Stored>
+template <typename Sum, int BYTES, int ACCS, bool INDEXED, int ROWS, int TAPS, typename Stored>
 void enter_slide_taps(Tiles<Stored, Sum>& tiles) {
-  tiles.slide_taps[1][ROWS][TAPS] = slide_taps<Sum, BYTES, ROWS, TAPS, 1>;
+  auto& slides = tiles.slide_taps[INDEXED];
+  slides[1][ROWS][TAPS] = slide_taps<Sum, BYTES, INDEXED, ROWS, TAPS, 1>;
   if constexpr (2 * TAPS <= ACCS)
-    tiles.slide_taps[2][ROWS][TAPS] = slide_taps<Sum, BYTES, ROWS, TAPS, 2>;
+    slides[2][ROWS][TAPS] = slide_taps<Sum, BYTES, INDEXED, ROWS, TAPS, 2>;
   if constexpr (3 * TAPS <= ACCS)
-    tiles.slide_taps[3][ROWS][TAPS] = slide_taps<Sum, BYTES, ROWS, TAPS, 3>;
+    slides[3][ROWS][TAPS] = slide_taps<Sum, BYTES, INDEXED, ROWS, TAPS, 3>;
 }
 
 template <typename Sum, int BYTES, int ACCS, int ROWS, int TAPS, typename Stored>
 void enter_slides_of(Tiles<Stored, Sum>& tiles) {
   tiles.slide[false][1][ROWS][TAPS] = slide<Sum, BYTES, false, 1, ROWS, TAPS>;
   tiles.slide[true][1][ROWS][TAPS] = slide<Sum, BYTES, true, 1, ROWS, TAPS>;
+  tiles.slide_channels[ROWS][TAPS] = slide_channels<Sum, BYTES, ROWS, TAPS>;
   if constexpr (ROWS <= max_slide_rows(2)) {
     tiles.slide[false][2][ROWS][TAPS] = slide<Sum, BYTES, false, 2, ROWS, TAPS>;
     tiles.slide[true][2][ROWS][TAPS] = slide<Sum, BYTES, true, 2, ROWS, TAPS>;
   }
-  if constexpr (ROWS <= kMaxSlideTapsRows) enter_slide_taps<Sum, BYTES, ACCS, ROWS, TAPS>(tiles);
+  if constexpr (ROWS <= kMaxSlideTapsRows) {
+    enter_slide_taps<Sum, BYTES, ACCS, false, ROWS, TAPS>(tiles);
+    enter_slide_taps<Sum, BYTES, ACCS, true, ROWS, TAPS>(tiles);
+  }
 }
 
 template <typename Sum, int BYTES, int ACCS, int ROWS, int TAPS, typename Stored>

@@ -39,7 +39,12 @@ struct TileArgs {
 //
 //     acc[i][lane] += weight[q][j] * source[q][i + j][lane]      for every tap j, and q in the runs
 //
-// Run q moves the source by run.a and the weight by run.b. All distances are in elements.
+// Run q moves the source by run.a and the weight by run.b. Where groups have several channels, each lane has its source
+// from another place of the same vector, and every run is repeated for each channel of the source's groups:
+//
+//     acc[i][lane] += weight[channel][q][j][lane] * source[q][i + j][index[lane] + channel]
+//
+// All distances are in elements.
 template <typename Sum>
 struct SlideArgs {
   const Sum* source;      // of row 0 under tap 0
@@ -48,8 +53,10 @@ struct SlideArgs {
   int64_t weight_stride;  // from tap to tap
   const Run* runs;
   int64_t run_count;
-  Sum* acc;            // written if `fresh`, otherwise added to
-  int64_t acc_stride;  // from row to row
+  const int64_t* index;
+  int64_t channels, weight_channel;  // from channel to channel of the weight
+  Sum* acc;                          // written if `fresh`, otherwise added to
+  int64_t acc_stride;                // from row to row
   bool fresh;
 };
 
@@ -63,6 +70,8 @@ struct SlideTapsArgs {
   const Sum* source;
   int64_t source_stride;   // from row to row, and from tap to tap
   const int64_t* columns;  // from the source to that of each column of taps
+  const int64_t* index;    // as for SlideArgs, and the channel
+  int64_t channel;
   const Sum* grad;
   int64_t grad_stride;  // from row to row
   const Run* runs;      // of source (a) and grad (b)
@@ -231,8 +240,10 @@ struct Tiles : TileShape {
   TileFn tile_of_unit_stride[kMaxVecs + 1][kMaxRows + 1];  // row_stride is 1
   // [whether a weight is one number for all lanes][vecs][rows][taps]
   void (*slide[2][kMaxSlideVecs + 1][kMaxSlideRows + 1][kMaxSlideTaps + 1])(const SlideArgs<Sum>&);
-  // [columns][rows][taps], as many columns as registers hold sums for
-  void (*slide_taps[kMaxSlideColumns + 1][kMaxSlideTapsRows + 1][kMaxSlideTaps + 1])(
+  void (*slide_channels[kMaxSlideRows + 1][kMaxSlideTaps + 1])(
+      const SlideArgs<Sum>&);  // one vector
+  // [whether lanes have an index][columns][rows][taps], as many columns as registers hold sums for
+  void (*slide_taps[2][kMaxSlideColumns + 1][kMaxSlideTapsRows + 1][kMaxSlideTaps + 1])(
       const SlideTapsArgs<Sum>&);
   void (*pack)(const PackArgs<Stored, Sum>&);
   void (*unpack)(const UnpackArgs<Stored, Sum>&);
