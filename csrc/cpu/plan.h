@@ -16,9 +16,10 @@
 namespace convgrad::cpu {
 
 // A phase of grad_input that no tap meets has no blocking: it is zero.
-using Blocking = std::variant<std::monostate, DirectBlocking, PixelwiseBlocking, ChannelBlocking,
-                              MapBlocking, GroupBlocking, PlaneBlocking, WinogradBlocking, WeightBlocking,
-                              ChannelWeightBlocking, PlaneWeightBlocking, WinogradWeightBlocking>;
+using Blocking =
+    std::variant<std::monostate, DirectBlocking, PixelwiseBlocking, ChannelBlocking, MapBlocking,
+                 GroupBlocking, PlaneBlocking, WinogradBlocking, WeightBlocking,
+                 ChannelWeightBlocking, PlaneWeightBlocking, WinogradWeightBlocking>;
 
 struct Plan {
   const char* path;
