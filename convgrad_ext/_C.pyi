@@ -31,6 +31,8 @@ class Axis:
         """The number of phases, which begin with the inputs 0, 1, ..."""
     def inputs_of_phase(self, first: int) -> Walk:
         """grad_input: the walk over the phase of input `first`, which reads grad_output."""
+    def is_in_pieces(self) -> bool:
+        """Whether each output meets K inputs of its own, which are all that there are."""
     def output_tiles_of_outputs(self) -> OutputTileAxis | None:
         """The outputs in pairs, for Winograd; None unless stride is 1 and taps are three."""
     def output_tiles_of_phase(self, first: int) -> OutputTileAxis | None:

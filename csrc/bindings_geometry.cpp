@@ -162,6 +162,7 @@ void bind_axis(py::module_& m) {
       .def("outputs", &Axis::outputs)
       .def("phases", &Axis::phases)
       .def("inputs_of_phase", &phase_of, py::arg("first"))
+      .def("is_in_pieces", &Axis::is_in_pieces)
       .def("output_tiles_of_outputs",
            [](const Axis& axis) { return checked_output_tiles(axis.outputs()); })
       .def(

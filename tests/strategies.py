@@ -27,6 +27,13 @@ def axes(draw: st.DrawFn, largest: int = 6) -> Axis:
 
 
 @st.composite
+def pieces(draw: st.DrawFn, largest: int = 6) -> Axis:
+    """The same; a kernel as wide as the stride, and as many inputs as the outputs meet."""
+    kernel_size, outputs = draw(st.integers(2, largest)), draw(st.integers(1, largest))
+    return outputs * kernel_size, kernel_size, kernel_size, (0, draw(st.integers(0, 1))), 1
+
+
+@st.composite
 def cases(draw: st.DrawFn) -> Case:
     """A convolution with 0 to 3 images, 1 to 3 groups and independent axes."""
     H_in, K_h, stride_h, padding_h, dilation_h = draw(axes(largest=4))

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from strategies import Axis as DrawnAxis
-from strategies import axes
+from strategies import axes, pieces
 
 from convgrad_ext._C import Axis, Walk
 from convgrad_ext.padding import LARGEST_EXTENT, same_padding
@@ -95,6 +95,17 @@ def test_the_walks_over_phases_are_the_relation(drawn: DrawnAxis) -> None:
     read = [(i, o, k) for walk in walks for i, o, k in read_by(walk)]
     assert len(set(read)) == len(read)
     assert set(read) == meetings_by_definition(drawn)
+
+
+@given(axes() | pieces())
+@settings(max_examples=1000)
+def test_pieces_are_the_relation(drawn: DrawnAxis) -> None:
+    """Output o meets the inputs from o*K on under the taps from 0 on, and there are no others."""
+    extent, kernel_size, *_ = drawn
+    in_pieces = {(i, i // kernel_size, i % kernel_size) for i in range(extent)}
+    same = meetings_by_definition(drawn) == in_pieces
+    whole = same and extent == Axis(*drawn).output_extent * kernel_size
+    assert Axis(*drawn).is_in_pieces() == (whole and kernel_size > 1)
 
 
 @given(axes())

@@ -109,6 +109,24 @@ BLOCKED = [
         "1x1_grouped", "a panel a group", channels=(40, 60), image=(5, 6), kernel=(1, 1), groups=2
     ),
     Case(
+        "patches",
+        "channels_last: a row of a patch is one pixel",
+        N=2,
+        channels=(3, 37),
+        image=(13, 24),
+        kernel=(4, 4),
+        stride=4,
+    ),
+    Case(
+        "patches_left_over",
+        "but not where columns are left over",
+        channels=(3, 37),
+        image=(12, 26),
+        kernel=(4, 4),
+        stride=4,
+    ),
+    Case("whole_rows", "a kernel as wide", channels=(9, 20), image=(7, 8), kernel=(3, 8)),
+    Case(
         "tap_a_phase", "kernel = stride", channels=(20, 37), image=(12, 14), kernel=(2, 2), stride=2
     ),
 ]

@@ -119,6 +119,30 @@ def test_phases_of_grad_input_add_up(kernel_size: int, stride: Any, expected: in
 
 
 @pytest.mark.parametrize("name", FAST)
+@pytest.mark.parametrize(
+    ("change", "expected"),
+    [
+        pytest.param({}, 4, id="one for each row of taps"),
+        pytest.param({"layout": torch.contiguous_format}, 16, id="channels are far apart"),
+        pytest.param({"columns": 14}, 16, id="columns are left over"),
+        pytest.param({"padding": (0, 2), "columns": 16}, 16, id="taps meet padding"),
+        pytest.param({"groups": 3}, 16, id="a row of taps has channels of other groups"),
+        pytest.param({"stride": (4, 5), "columns": 14}, 20, id="pixels between the patches"),
+    ],
+)
+def test_patches_of_adjacent_channels_have_no_phases_of_columns(
+    change: dict[str, Any], expected: int, name: str
+) -> None:
+    groups, layout = change.get("groups", 1), change.get("layout", torch.channels_last)
+    input = torch.empty(1, 3, 12, change.get("columns", 12)).contiguous(memory_format=layout)
+    weight = torch.empty(6, 3 // groups, 4, 4).contiguous(memory_format=layout)
+    params = {"stride": change.get("stride", 4), "padding": change.get("padding", 0)}
+    with use_kernel(name):
+        found = plans(input, weight, None, **params, groups=groups)
+    assert sum(plan.phases for plan in found if plan.pass_name == "grad_input") == expected
+
+
+@pytest.mark.parametrize("name", FAST)
 def test_equal_phases_share_a_plan(name: str) -> None:
     """4x4 taps of stride 2: each phase has 2x2 taps and as many pixels."""
     with use_kernel(name):

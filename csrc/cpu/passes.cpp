@@ -90,10 +90,11 @@ Target target_of(const TileShape& tiles) {
 }
 
 template <typename Stored, typename Sum>
-void forward(const Tiles<Stored, Sum>& tiles, const ConvShape& shape, const at::Tensor& input,
+void forward(const Tiles<Stored, Sum>& tiles, const ConvShape& whole, const at::Tensor& input,
              const at::Tensor& weight, const std::optional<at::Tensor>& bias, at::Tensor& output) {
-  const PassStrides strides{Strides::of(input), Strides::of(weight), Strides::of(output)};
-  log_plan(Pass::kForward, tiles, shape, strides);
+  const PassStrides of_tensors{Strides::of(input), Strides::of(weight), Strides::of(output)};
+  log_plan(Pass::kForward, tiles, whole, of_tensors);
+  const auto [shape, strides] = Problem{whole, of_tensors}.with_pieces_as_pixels();
   const at::Tensor sums = bias ? sums_of_bias(tiles, *bias) : at::Tensor();
   const Operands<Stored, Sum> operands{
       input.const_data_ptr<Stored>(), weight.const_data_ptr<Stored>(),
@@ -104,28 +105,32 @@ void forward(const Tiles<Stored, Sum>& tiles, const ConvShape& shape, const at::
 }
 
 template <typename Stored, typename Sum>
-void grad_input(const Tiles<Stored, Sum>& tiles, const ConvShape& shape, const at::Tensor& weight,
+void grad_input(const Tiles<Stored, Sum>& tiles, const ConvShape& whole, const at::Tensor& weight,
                 const at::Tensor& grad_output, at::Tensor& grad_input) {
-  const PassStrides strides{Strides::of(grad_input), Strides::of(weight), Strides::of(grad_output)};
-  log_plan(Pass::kGradInput, tiles, shape, strides);
+  const PassStrides of_tensors{Strides::of(grad_input), Strides::of(weight),
+                               Strides::of(grad_output)};
+  log_plan(Pass::kGradInput, tiles, whole, of_tensors);
+  const auto [shape, strides] = Problem{whole, of_tensors}.with_pieces_as_pixels();
   const Operands<Stored, Sum> operands{grad_output.const_data_ptr<Stored>(),
                                        weight.const_data_ptr<Stored>(),
                                        grad_input.mutable_data_ptr<Stored>(), nullptr};
-  const Gather whole = gather_of_grad_input(shape, strides);
+  const Gather g = gather_of_grad_input(shape, strides);
   const Target target = target_of(tiles);
   if (some_phase_is_empty(shape.h) || some_phase_is_empty(shape.w)) grad_input.zero_();
-  if (phases_are_depthwise(target, whole, shape))
-    return gather_phases(tiles, target, whole, shape, operands);
-  Panels<Stored, Sum> panels(tiles, whole, operands.weight);
-  for_each_phase(whole, shape,
+  if (phases_are_depthwise(target, g, shape))
+    return gather_phases(tiles, target, g, shape, operands);
+  Panels<Stored, Sum> panels(tiles, g, operands.weight);
+  for_each_phase(g, shape,
                  [&](const Gather& phase) { run_gather(tiles, target, phase, operands, panels); });
 }
 
 template <typename Stored, typename Sum>
-void grad_weight(const Tiles<Stored, Sum>& tiles, const ConvShape& shape, const at::Tensor& input,
+void grad_weight(const Tiles<Stored, Sum>& tiles, const ConvShape& whole, const at::Tensor& input,
                  const at::Tensor& grad_output, at::Tensor& grad_weight) {
-  const PassStrides strides{Strides::of(input), Strides::of(grad_weight), Strides::of(grad_output)};
-  log_plan(Pass::kGradWeight, tiles, shape, strides);
+  const PassStrides of_tensors{Strides::of(input), Strides::of(grad_weight),
+                               Strides::of(grad_output)};
+  log_plan(Pass::kGradWeight, tiles, whole, of_tensors);
+  const auto [shape, strides] = Problem{whole, of_tensors}.with_pieces_as_pixels();
   const WeightOperands<Stored> operands{{strides.input, input.const_data_ptr<Stored>()},
                                         {strides.output, grad_output.const_data_ptr<Stored>()},
                                         {strides.weight, grad_weight.mutable_data_ptr<Stored>()}};

@@ -146,8 +146,9 @@ void add(std::vector<Counted>& all, const Counted& next) {
   same->pairs += next.pairs, same->meetings += next.meetings;
 }
 
-std::vector<Counted> count_phases(Pass pass, const Target& target, const ConvShape& shape,
-                                  const PassStrides& strides) {
+std::vector<Counted> count_phases(Pass pass, const Target& target, const ConvShape& whole,
+                                  const PassStrides& of_tensors) {
+  const auto [shape, strides] = Problem{whole, of_tensors}.with_pieces_as_pixels();
   const TileShape& tiles = target.tiles;
   std::vector<Counted> all;
   if (pass == Pass::kForward) {

@@ -165,6 +165,13 @@ struct Axis {
             .weight_step = weight_step};
   }
 
+  // Whether each output meets K inputs of its own, which are all that there are: the kernel is as wide as the stride.
+  constexpr bool is_in_pieces() const {
+    return K > 1 && padding_lo == 0 && dilation == 1 && (O == 1 || stride == K) && O * K == I;
+  }
+  // The same axis, if the inputs of an output are one.
+  constexpr Axis of_pieces() const { return {O, 1, 1, 0, 0, 1}; }
+
   // grad_input, pixel by pixel: every meeting of each input.
   std::vector<std::vector<Meeting>> meetings_of_inputs() const {
     std::vector<std::vector<Meeting>> meetings(I);

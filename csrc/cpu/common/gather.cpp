@@ -4,6 +4,19 @@
 
 namespace convgrad::cpu {
 
+Problem Problem::with_pieces_as_pixels() const {
+  const int64_t C = shape.C_in;
+  const auto follow = [&](const Strides& s) { return s.w == place(C, s.c); };
+  if (C == 1 || shape.groups > 1 || !shape.w.is_in_pieces() || !follow(strides.input) ||
+      !follow(strides.weight))
+    return *this;
+  Problem pieces = *this;
+  pieces.shape.C_in = product(C, shape.w.K);
+  pieces.shape.w = shape.w.of_pieces();
+  pieces.strides.input.w = place(shape.w.K, strides.input.w);
+  return pieces;
+}
+
 Gather gather_of_forward(const ConvShape& shape, const PassStrides& strides) {
   const int64_t M = shape.C_out_per_group();
   return {.h = shape.h.outputs(),

@@ -30,6 +30,16 @@ struct PassStrides {
   Strides input, weight, output;
 };
 
+// A convolution, and its tensors' strides.
+struct Problem {
+  ConvShape shape;
+  PassStrides strides;
+
+  // Where an output's row of pixels is its own, and memory has their channels one after the other, this row is as good as
+  // one pixel of so many channels.
+  Problem with_pieces_as_pixels() const;
+};
+
 Gather gather_of_forward(const ConvShape& shape, const PassStrides& strides);
 
 // The whole of grad_input, with all taps; and one phase of it, whose first input is (h, w).
