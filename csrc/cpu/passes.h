@@ -12,15 +12,15 @@
 namespace convgrad::cpu {
 
 template <typename Stored, typename Sum>
-void forward(const Tiles<Stored, Sum>& tiles, const ConvShape& shape, const at::Tensor& input,
+void forward(const Tiles<Stored, Sum>& tiles, const ConvShape& whole, const at::Tensor& input,
              const at::Tensor& weight, const std::optional<at::Tensor>& bias, at::Tensor& output);
 
 template <typename Stored, typename Sum>
-void grad_input(const Tiles<Stored, Sum>& tiles, const ConvShape& shape, const at::Tensor& weight,
+void grad_input(const Tiles<Stored, Sum>& tiles, const ConvShape& whole, const at::Tensor& weight,
                 const at::Tensor& grad_output, at::Tensor& grad_input);
 
 template <typename Stored, typename Sum>
-void grad_weight(const Tiles<Stored, Sum>& tiles, const ConvShape& shape, const at::Tensor& input,
+void grad_weight(const Tiles<Stored, Sum>& tiles, const ConvShape& whole, const at::Tensor& input,
                  const at::Tensor& grad_output, at::Tensor& grad_weight);
 
 // For these tiles, on this processor, with the present cache sizes, costs and permissions.

@@ -40,6 +40,7 @@ void gather_groups(const Tiles<Stored, Sum>& tiles, const Gather& g,
   const ChannelLoops<Stored, Sum> loops(tiles, over_channels, operands, blocking.channels);
   const std::vector<ChannelVectors> vectors = blocking.channels.vectors(over_channels);
   std::vector<VectorSources> sources;
+  sources.reserve(vectors.size());
   for (const ChannelVectors& some : vectors)
     sources.push_back(VectorSources::of({g.groups, g.M, g.C}, some.first, tiles.lanes));
   const int64_t of_vector = product(g.C, g.taps(), blocking.channels.width);
