@@ -53,10 +53,10 @@ struct SlideArgs {
   int64_t weight_stride;  // from tap to tap
   const Run* runs;
   int64_t run_count;
-  const int64_t* index = nullptr;
-  int64_t channels = 1, weight_channel = 0;  // from channel to channel of the weight
-  Sum* acc;                                  // written if `fresh`, otherwise added to
-  int64_t acc_stride;                        // from row to row
+  const int64_t* index;
+  int64_t channels, weight_channel;  // from channel to channel of the weight
+  Sum* acc;                          // written if `fresh`, otherwise added to
+  int64_t acc_stride;                // from row to row
   bool fresh;
 };
 
@@ -68,10 +68,10 @@ struct SlideArgs {
 template <typename Sum>
 struct SlideTapsArgs {
   const Sum* source;
-  int64_t source_stride;           // from row to row, and from tap to tap
-  const int64_t* columns;          // from the source to that of each column of taps
-  const int64_t* index = nullptr;  // as for SlideArgs, and the channel
-  int64_t channel = 0;
+  int64_t source_stride;   // from row to row, and from tap to tap
+  const int64_t* columns;  // from the source to that of each column of taps
+  const int64_t* index;    // as for SlideArgs, and the channel
+  int64_t channel;
   const Sum* grad;
   int64_t grad_stride;  // from row to row
   const Run* runs;      // of source (a) and grad (b)
