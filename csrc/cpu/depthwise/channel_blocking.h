@@ -75,6 +75,7 @@ struct VectorSources {
   static VectorSources of(const ChannelGroups& g, int64_t channel, int64_t lanes) {
     const int64_t last = product(g.groups, g.C) - lanes;  // whole vectors are read
     VectorSources sources{std::min(channel / g.M * g.C, last), {}};
+    sources.index.reserve(lanes);
     for (int64_t lane : Range{0, lanes})
       sources.index.push_back((channel + lane) / g.M * g.C - sources.first);
     return sources;
@@ -98,8 +99,9 @@ struct GroupBlocking {
 // grad_weight: an item is some groups in a chunk of the rows of all images.
 struct ChannelWeightBlocking {
   int64_t lanes;
-  int64_t groups, M, C,
-      taps;  // M output and C input channels of a group. If C is not 1, each output channel counts as one
+  int64_t groups, M,
+      C;  // of M output and C input channels; if C is not 1, each output channel counts as a group
+  int64_t taps;
   Blocks parts;   // of the groups, in vectors
   Blocks chunks;  // of rows of the output
 

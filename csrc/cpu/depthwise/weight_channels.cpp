@@ -66,6 +66,8 @@ class ChannelWeightLoops {
   // The sums of some groups over some rows, as [vectors][m][c][k_h][k_w][lanes]. `grads` has room for a row.
   void run(Range some_groups, Range rows, Sum* grads, Sum* sums) const {
     std::fill_n(sums, blocking.item_size(), Sum(0));
+    const std::vector<ChannelVectors> vectors = ChannelVectors::of(some_groups, tiles.lanes, 1);
+    const std::vector<VectorSources> sources = sources_of(vectors);
     std::vector<int64_t> columns;
     for (int64_t row : rows) {
       const int64_t n = row / h.D, y = row % h.D;
@@ -73,17 +75,15 @@ class ChannelWeightLoops {
       columns.clear();
       for (int64_t t : taps) columns.push_back(h.source(y, t) * operands.input.h);
       Sum* to = sums + taps.lo * w.T * tiles.lanes;
-      for (const ChannelVectors& some : ChannelVectors::of(some_groups, tiles.lanes, 1)) {
-        const VectorSources sources = sources_of(some.first);
+      for (size_t v = 0; v < vectors.size(); ++v)
         for (int64_t i : Range{0, blocking.M * blocking.C}) {
           const Sum* const grad =
-              grad_of_row(n, y, some.first * blocking.M + i / blocking.C, grads);
-          const Source source{as_sums<Sum>(operands.input.at(n, sources.first)),
-                              sources.index.data(), i % blocking.C};
+              grad_of_row(n, y, vectors[v].first * blocking.M + i / blocking.C, grads);
+          const Source source{as_sums<Sum>(operands.input.at(n, sources[v].first)),
+                              sources[v].index.data(), i % blocking.C};
           for (const TapSlide& slide : slides) add_slide(slide, columns, source, grad, to);
           to += blocking.taps * tiles.lanes;
         }
-      }
     }
   }
 
@@ -118,9 +118,13 @@ class ChannelWeightLoops {
     int64_t channel;
   };
 
-  VectorSources sources_of(int64_t first) const {
-    if (blocking.C == 1) return {first, {}};
-    return VectorSources::of(groups, first, tiles.lanes);
+  std::vector<VectorSources> sources_of(const std::vector<ChannelVectors>& vectors) const {
+    std::vector<VectorSources> sources;
+    sources.reserve(vectors.size());
+    for (const ChannelVectors& some : vectors)
+      sources.push_back(blocking.C == 1 ? VectorSources{some.first, {}}
+                                        : VectorSources::of(groups, some.first, tiles.lanes));
+    return sources;
   }
 
   // A row of grad_output in vectors of groups: in the tensor, or in `grads` where groups are not adjacent there.

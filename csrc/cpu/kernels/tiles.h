@@ -53,10 +53,11 @@ struct SlideArgs {
   int64_t weight_stride;  // from tap to tap
   const Run* runs;
   int64_t run_count;
-  const int64_t* index;
-  int64_t channels, weight_channel;  // from channel to channel of the weight
-  Sum* acc;                          // written if `fresh`, otherwise added to
-  int64_t acc_stride;                // from row to row
+  const int64_t* index;    // of every lane
+  int64_t channels;        // of a group of the source
+  int64_t weight_channel;  // from channel to channel of the weight
+  Sum* acc;                // written if `fresh`, otherwise added to
+  int64_t acc_stride;      // from row to row
   bool fresh;
 };
 
