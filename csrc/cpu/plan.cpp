@@ -70,7 +70,7 @@ Plan map_plan(const Target& target, const Gather& g) {
 }
 
 Plan group_plan(const Target& target, const Gather& g) {
-  const GroupBlocking b = GroupBlocking::of(target, g);
+  const GroupBlocking b = GroupBlocking::of(target);
   return plan_of("depthwise", kAdjacentGroups, target, b,
                  {b.channels.packed_size(b.over_channels(g)), 0});
 }

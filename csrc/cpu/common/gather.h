@@ -35,8 +35,8 @@ struct Problem {
   ConvShape shape;
   PassStrides strides;
 
-  // Where an output's row of pixels is its own, and memory has their channels one after the other, this row is as good as
-  // one pixel of so many channels.
+  // Where each output has a row of input pixels of its own, and memory has the channels of these pixels one after the
+  // other, such a row counts as one pixel of K times as many channels.
   Problem with_pieces_as_pixels() const;
 };
 

@@ -17,7 +17,8 @@ struct StripStrides {
   int64_t row, channel, pixel;
   int64_t size;  // of the strip
 
-  // Distances that are an odd number, of elements or of cache lines, spread over all sets of the cache.
+  // Distances that are odd, in elements or in cache lines, spread over all sets of the cache; so do pixels of less than a
+  // cache line.
   static StripStrides of(int64_t rows, int64_t columns, int64_t channels, bool adjacent,
                          int64_t bytes) {
     const int64_t line = 64 / bytes;

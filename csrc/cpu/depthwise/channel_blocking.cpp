@@ -69,7 +69,7 @@ bool ChannelGroups::fill_vectors(int64_t lanes, bool strided) const {
          product(groups, C) >= lanes;
 }
 
-GroupBlocking GroupBlocking::of(const Target& target, const Gather&) {
+GroupBlocking GroupBlocking::of(const Target& target) {
   return {{target.tiles.lanes, target.tiles.lanes}};
 }
 

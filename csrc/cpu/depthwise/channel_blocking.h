@@ -1,4 +1,5 @@
-// How the loops of depthwise convolutions whose channels are adjacent are cut into blocks: the lanes are groups.
+// How the loops over adjacent channels are cut into blocks: the lanes are groups or, in groups of few channels, channels of
+// several groups.
 #pragma once
 
 #include <algorithm>
@@ -61,8 +62,8 @@ struct MapBlocking {
 struct ChannelGroups {
   int64_t groups, M, C;
 
-  // Whether some whole groups fill a vector, and their sources are in one. One group does so only under a stride, where
-  // loops over strips are slower.
+  // Whether whole groups fill a vector, and their sources are in one vector: two groups or more, or one under a stride,
+  // where loops over strips are slower.
   bool fill_vectors(int64_t lanes, bool strided) const;
 };
 
@@ -82,11 +83,11 @@ struct VectorSources {
   }
 };
 
-// The same for groups of few channels: the lanes are the destination's channels.
+// forward and grad_input of groups of few channels: an item is a row of the destination, whose channels are the lanes.
 struct GroupBlocking {
   ChannelBlocking channels;
 
-  static GroupBlocking of(const Target& target, const Gather& g);
+  static GroupBlocking of(const Target& target);
   static const char* why_not(const Target& target, const Gather& g);
 
   // The same pass; its groups are the destination's channels.
@@ -99,8 +100,9 @@ struct GroupBlocking {
 // grad_weight: an item is some groups in a chunk of the rows of all images.
 struct ChannelWeightBlocking {
   int64_t lanes;
-  int64_t groups, M,
-      C;  // of M output and C input channels; if C is not 1, each output channel counts as a group
+  // `groups` of M output and C input channels. Where a group has several input channels, each of its output channels
+  // counts as a group, and M is 1.
+  int64_t groups, M, C;
   int64_t taps;
   Blocks parts;   // of the groups, in vectors
   Blocks chunks;  // of rows of the output

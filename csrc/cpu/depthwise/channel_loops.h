@@ -1,4 +1,4 @@
-// The loops of depthwise convolutions whose lanes are groups, over one row of the destination.
+// The loops whose lanes are groups, or channels of groups, over one row of the destination.
 #pragma once
 
 #include <ATen/ATen.h>
@@ -69,8 +69,8 @@ at::Tensor pack_vectors(const Tiles<Stored, Sum>& tiles, const Gather& g,
   return packed;
 }
 
-// The sources of some lanes: those of lane 0 and those that follow, or, where groups have several channels, the one that
-// `index` counts from there, and the channels after it.
+// Where a vector finds its sources: lane l reads first[l] or, where groups have several channels, first[index[l]],
+// first[index[l] + 1] and so on, channel by channel.
 template <typename Sum>
 struct LaneSources {
   const Sum* first;

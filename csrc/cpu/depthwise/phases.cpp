@@ -14,8 +14,10 @@ namespace {
 bool takes_channels(const Target& target, const Gather& g) {
   return !ChannelBlocking::why_not(target, g);
 }
+// As plan_gather asks; maps are no phase among several.
 bool takes_planes(const Target& target, const Gather& g) {
-  return !takes_channels(target, g) && !PlaneBlocking::why_not(target, g);
+  return !takes_channels(target, g) && GroupBlocking::why_not(target, g) &&
+         !PlaneBlocking::why_not(target, g);
 }
 
 // Some groups of some images, whose sources fit into a part of the cache.

@@ -1,4 +1,4 @@
-// grad_weight of depthwise convolutions whose channels are adjacent.
+// grad_weight of groups of one or few channels, where channels are adjacent.
 #pragma once
 
 #include "conv_shape.h"

@@ -41,7 +41,7 @@ class Cutting {
     return Blocks::covering(shape.C_in_per_group(), target.tiles.max_rows(vecs)).size;
   }
 
-  // Of a tile's channels in one image.
+  // Of some channels in one image.
   int64_t strip_bytes(int64_t channels) const {
     const int64_t bytes = target.tiles.sum_bytes;
     return product(
