@@ -32,7 +32,7 @@ class Axis:
     def inputs_of_phase(self, first: int) -> Walk:
         """grad_input: the walk over the phase of input `first`, which reads grad_output."""
     def is_in_pieces(self) -> bool:
-        """Whether each output meets K inputs of its own, which are all that there are."""
+        """Whether output o meets the inputs from o*K to o*K + K - 1, and there are no others."""
     def output_tiles_of_outputs(self) -> OutputTileAxis | None:
         """The outputs in pairs, for Winograd; None unless stride is 1 and taps are three."""
     def output_tiles_of_phase(self, first: int) -> OutputTileAxis | None:
@@ -197,15 +197,6 @@ def tile_store_rows(
 def tile_slide(
     isa: str,
     spread: bool,
-    extents: Sequence[int],
-    source: Memory,
-    weight: Memory,
-    acc: Memory,
-    steps: dict[str, Any],
-    fresh: bool,
-) -> None: ...
-def tile_slide_channels(
-    isa: str,
     extents: Sequence[int],
     index: Sequence[int],
     source: Memory,

@@ -16,33 +16,6 @@ void check_extent(const char* name, int64_t extent, int64_t most) {
                     ", but got ", extent);
 }
 
-// `extents` are vectors, rows and taps.
-void slide(const std::string& isa, bool spread, std::array<int64_t, 3> extents,
-           const Memory& source, const Memory& weight, const Memory& acc, const py::dict& steps,
-           bool fresh) {
-  const auto [vecs, rows, taps] = extents;
-  check_extent("vecs", vecs, cpu::kMaxSlideVecs);
-  check_extent("rows", rows, cpu::max_slide_rows(vecs));
-  check_extent("taps", taps, cpu::kMaxSlideTaps);
-  const auto step = [&](const char* name) { return steps[name].cast<int64_t>(); };
-  const std::vector<cpu::Run> runs = runs_of(steps);
-  dispatch(isa, source.first, [&](auto zero, const auto& tiles) {
-    using T = decltype(zero);
-    tiles.slide[spread][vecs][rows][taps]({.source = at<T>(source),
-                                           .source_stride = step("source_stride"),
-                                           .weight = at<T>(weight),
-                                           .weight_stride = step("weight_stride"),
-                                           .runs = runs.data(),
-                                           .run_count = static_cast<int64_t>(runs.size()),
-                                           .index = nullptr,
-                                           .channels = 1,
-                                           .weight_channel = 0,
-                                           .acc = at<T>(acc),
-                                           .acc_stride = step("acc_stride"),
-                                           .fresh = fresh});
-  });
-}
-
 void check_index(const std::vector<int64_t>& index, int64_t channels, int64_t lanes) {
   TORCH_CHECK_VALUE(static_cast<int64_t>(index.size()) == lanes, "slide: index must have ", lanes,
                     " numbers, but got ", index.size());
@@ -51,34 +24,40 @@ void check_index(const std::vector<int64_t>& index, int64_t channels, int64_t la
                       lanes - channels, ", but got ", first);
 }
 
-// `extents` are channels, rows and taps.
-void slide_channels(const std::string& isa, std::array<int64_t, 3> extents,
-                    const std::vector<int64_t>& index, const Memory& source, const Memory& weight,
-                    const Memory& acc, const py::dict& steps, bool fresh) {
-  const auto [channels, rows, taps] = extents;
-  check_extent("rows", rows, cpu::kMaxSlideRows);
+// `extents` are vectors, rows and taps. If the index is not empty, there is one vector, and `steps` has the channels.
+void slide(const std::string& isa, bool spread, std::array<int64_t, 3> extents,
+           const std::vector<int64_t>& index, const Memory& source, const Memory& weight,
+           const Memory& acc, const py::dict& steps, bool fresh) {
+  const auto [vecs, rows, taps] = extents;
+  const cpu::SlideKind kind = !index.empty() ? cpu::kByIndex
+                              : spread       ? cpu::kByNumbers
+                                             : cpu::kByVectors;
+  check_extent("vecs", vecs, kind == cpu::kByIndex ? 1 : cpu::kMaxSlideVecs);
+  check_extent("rows", rows, cpu::max_slide_rows(vecs));
   check_extent("taps", taps, cpu::kMaxSlideTaps);
   const auto step = [&](const char* name) { return steps[name].cast<int64_t>(); };
   const std::vector<cpu::Run> runs = runs_of(steps);
+  const int64_t channels = kind == cpu::kByIndex ? step("channels") : 1;
   dispatch(isa, source.first, [&](auto zero, const auto& tiles) {
     using T = decltype(zero);
-    check_index(index, channels, tiles.lanes);
-    tiles.slide_channels[rows][taps]({.source = at<T>(source),
-                                      .source_stride = step("source_stride"),
-                                      .weight = at<T>(weight),
-                                      .weight_stride = step("weight_stride"),
-                                      .runs = runs.data(),
-                                      .run_count = static_cast<int64_t>(runs.size()),
-                                      .index = index.data(),
-                                      .channels = channels,
-                                      .weight_channel = step("weight_channel"),
-                                      .acc = at<T>(acc),
-                                      .acc_stride = step("acc_stride"),
-                                      .fresh = fresh});
+    if (kind == cpu::kByIndex) check_index(index, channels, tiles.lanes);
+    tiles.slide[kind][vecs][rows][taps](
+        {.source = at<T>(source),
+         .source_stride = step("source_stride"),
+         .weight = at<T>(weight),
+         .weight_stride = step("weight_stride"),
+         .runs = runs.data(),
+         .run_count = static_cast<int64_t>(runs.size()),
+         .index = index.data(),
+         .channels = channels,
+         .weight_channel = kind == cpu::kByIndex ? step("weight_channel") : 0,
+         .acc = at<T>(acc),
+         .acc_stride = step("acc_stride"),
+         .fresh = fresh});
   });
 }
 
-// `extents` are rows and taps. Without an index, each lane has the source of its own place.
+// `extents` are rows and taps. If the index is empty, lane l reads element l of a source.
 void slide_taps(const std::string& isa, std::array<int64_t, 2> extents,
                 const std::vector<int64_t>& columns, const std::vector<int64_t>& index,
                 const Memory& source, const Memory& grad, const Memory& acc, const py::dict& steps,
@@ -118,8 +97,6 @@ void slide_taps(const std::string& isa, std::array<int64_t, 2> extents,
 
 void bind_slides(py::module_& m) {
   m.def("tile_slide", &slide, py::arg("isa"), py::arg("spread"), py::arg("extents"),
-        py::arg("source"), py::arg("weight"), py::arg("acc"), py::arg("steps"), py::arg("fresh"));
-  m.def("tile_slide_channels", &slide_channels, py::arg("isa"), py::arg("extents"),
         py::arg("index"), py::arg("source"), py::arg("weight"), py::arg("acc"), py::arg("steps"),
         py::arg("fresh"));
   m.def("tile_slide_taps", &slide_taps, py::arg("isa"), py::arg("extents"), py::arg("columns"),

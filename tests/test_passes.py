@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import NamedTuple
 
 import pytest
 import torch
@@ -52,12 +53,24 @@ def reductions(case: Case, grad_output: Tensor) -> tuple[int, int, int, int]:
     )
 
 
-def check_against_torch(
-    case: Case, dtype: torch.dtype, memory_format: torch.memory_format = torch.contiguous_format
-) -> None:
+class Formats(NamedTuple):
+    """The memory formats of the images, input and grad_output, and of the weight."""
+
+    images: torch.memory_format = torch.contiguous_format
+    weight: torch.memory_format = torch.contiguous_format
+
+
+NCHW = Formats()
+
+
+def check_against_torch(case: Case, dtype: torch.dtype, formats: Formats = NCHW) -> None:
     input, weight, bias = case.tensors(dtype)
-    tensors = input.contiguous(memory_format=memory_format), weight, bias
-    grad_output = output_like(case, *tensors).contiguous(memory_format=memory_format)
+    tensors = (
+        input.contiguous(memory_format=formats.images),
+        weight.contiguous(memory_format=formats.weight),
+        bias,
+    )
+    grad_output = output_like(case, *tensors).contiguous(memory_format=formats.images)
     magnitudes = torchs(case, *(t.abs() for t in tensors), grad_output.abs())
     for actual, expected, magnitude, reduction in zip(
         ours(case, *tensors, grad_output),
@@ -76,6 +89,14 @@ def test_named_cases_agree_with_torch(case: Case, dtype: torch.dtype) -> None:
     """New memory is NaN: an element that a pass does not write would agree with nothing."""
     check_against_torch(case, dtype)
 
+
+# Each operand is read as it lies: one in another format than the others must not mislead the plan.
+FORMATS = {
+    "nchw": NCHW,
+    "channels_last": Formats(images=torch.channels_last, weight=torch.channels_last),
+    "channels_last_images": Formats(images=torch.channels_last),
+    "channels_last_weight": Formats(weight=torch.channels_last),
+}
 
 # Larger than the blocks of the fast loops. Float64 takes 8 bytes.
 BLOCKED = [
@@ -133,12 +154,10 @@ BLOCKED = [
 
 
 @pytest.mark.usefixtures("kernel", "poisoned")
-@pytest.mark.parametrize(
-    "memory_format", [torch.contiguous_format, torch.channels_last], ids=["nchw", "channels_last"]
-)
+@pytest.mark.parametrize("formats", FORMATS.values(), ids=FORMATS)
 @pytest.mark.parametrize("case", BLOCKED, ids=str)
-def test_blocked_cases_agree_with_torch(case: Case, memory_format: torch.memory_format) -> None:
-    check_against_torch(case, torch.float64, memory_format)
+def test_blocked_cases_agree_with_torch(case: Case, formats: Formats) -> None:
+    check_against_torch(case, torch.float64, formats)
 
 
 @pytest.mark.usefixtures("kernel", "poisoned")

@@ -10,7 +10,14 @@ import pytest
 import torch
 from torch import Tensor
 from torch.profiler import ProfilerActivity, profile
-from workspace_layers import LAYERS, WINOGRAD_LAYERS, parameters, planned, planned_bytes
+from workspace_layers import (
+    CHANNELS_LAST_LAYERS,
+    LAYERS,
+    WINOGRAD_LAYERS,
+    parameters,
+    planned,
+    planned_bytes,
+)
 
 import convgrad_ext
 from benchmarks.layers import Layer
@@ -21,10 +28,11 @@ FAST = [name for name in convgrad_ext.available_kernels() if name != "reference"
 MEBIBYTE = 1 << 20
 
 
-def call_of(layer: Layer, pass_name: str) -> Callable[[], Tensor]:
+def call_of(layer: Layer, pass_name: str, layout: torch.memory_format) -> Callable[[], Tensor]:
     """The pass as a call without arguments, on zeros."""
-    input, weight, grad_output = map(
-        torch.zeros, (layer.input_size, layer.weight_size, layer.output_size)
+    input, weight, grad_output = (
+        torch.zeros(size).contiguous(memory_format=layout)
+        for size in (layer.input_size, layer.weight_size, layer.output_size)
     )
     params = parameters(layer)
     return {
@@ -49,11 +57,16 @@ def peak_bytes(call: Callable[[], Tensor], trace: Path) -> int:
     return peak - result.numel() * result.element_size()
 
 
-def check(layer: Layer, pass_name: str, trace: Path) -> None:
-    found = planned(layer, pass_name, torch.get_num_threads())
+def check(
+    layer: Layer,
+    pass_name: str,
+    trace: Path,
+    layout: torch.memory_format = torch.contiguous_format,
+) -> None:
+    found = planned(layer, pass_name, torch.get_num_threads(), layout)
     assert all(plan.scratch_bytes <= MEBIBYTE for plan in found)
     expected = planned_bytes(found)
-    allocated = peak_bytes(call_of(layer, pass_name), trace)
+    allocated = peak_bytes(call_of(layer, pass_name, layout), trace)
     if len({plan.path for plan in found}) == 1:
         assert allocated == expected
     else:  # a path may free its packed weight before the next one packs
@@ -66,6 +79,15 @@ def check(layer: Layer, pass_name: str, trace: Path) -> None:
 @pytest.mark.parametrize("name", LAYERS)
 def test_a_pass_allocates_what_its_plan_says(name: str, pass_name: str, tmp_path: Path) -> None:
     check(LAYERS[name], pass_name, tmp_path / "trace.json")
+
+
+@pytest.mark.usefixtures("kernel")
+@pytest.mark.parametrize("kernel", FAST, indirect=True)
+@pytest.mark.parametrize("pass_name", PASSES)
+@pytest.mark.parametrize("name", CHANNELS_LAST_LAYERS)
+def test_so_does_a_pass_in_channels_last(name: str, pass_name: str, tmp_path: Path) -> None:
+    layer = CHANNELS_LAST_LAYERS[name]
+    check(layer, pass_name, tmp_path / "trace.json", torch.channels_last)
 
 
 @pytest.mark.usefixtures("kernel")

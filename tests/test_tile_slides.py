@@ -51,6 +51,7 @@ def test_slide_adds_every_product_once(
                 isa,
                 spread,
                 (vecs, rows, taps),
+                [],
                 source(sources),
                 (memory[0], memory[1] + 300),
                 acc,
@@ -71,13 +72,13 @@ def index_of(lanes: int) -> list[int]:
 @dtypes
 @pytest.mark.parametrize("runs", RUNS)
 @pytest.mark.parametrize("channels", [1, 2])
-def test_slide_channels_adds_every_product_once(
+def test_slide_by_index_adds_every_product_once(
     isa: str, dtype: torch.dtype, runs: str, channels: int
 ) -> None:
     lanes = lanes_of(isa, dtype)
     sources, weights = numbers(2000, dtype, seed=1), numbers(1000, dtype, seed=2)
     steps = {"runs": RUNS[runs], "source_stride": 47, "acc_stride": lanes + 5}
-    steps |= {"weight_channel": 301, "weight_stride": 19}
+    steps |= {"weight_channel": 301, "weight_stride": 19, "channels": channels}
     lane, index = torch.arange(lanes), torch.tensor(index_of(lanes))
     for rows, taps in product(ROWS[1], TAPS):
         sums = torch.zeros(rows, lanes, dtype=torch.float64)
@@ -89,9 +90,10 @@ def test_slide_channels_adds_every_product_once(
             places = {(r, x): r * (lanes + 5) + x for r, x in product(range(rows), range(lanes))}
             for place in places.values() if not fresh else ():
                 acc[0][acc[1] :][place] = 2.0
-            _C.tile_slide_channels(
+            _C.tile_slide(
                 isa,
-                (channels, rows, taps),
+                False,
+                (1, rows, taps),
                 index.tolist(),
                 source(sources),
                 source(weights),
@@ -162,14 +164,16 @@ def test_slides_refuse_extents_that_have_no_tile(isa: str, dtype: torch.dtype) -
         ((1, 1, 8), "taps must be from 1 to 7, but got 8"),
     ):
         with pytest.raises(ValueError, match=problem):
-            _C.tile_slide(isa, True, extents, memory, memory, memory, steps, True)
+            _C.tile_slide(isa, True, extents, [], memory, memory, memory, steps, True)
     most = min(3, _C.tile_shape(isa, dtype.itemsize)[1] // 7)
     with pytest.raises(ValueError, match=f"columns must be from 1 to {most}, but got 4"):
         _C.tile_slide_taps(isa, (1, 7), (0, 0, 0, 0), [], memory, memory, memory, steps, True)
-    lanes = lanes_of(isa, dtype)
+    lanes, steps = lanes_of(isa, dtype), {**steps, "channels": 2}
     for index, problem in (
         ([0] * (lanes - 1), f"index must have {lanes} numbers, but got {lanes - 1}"),
         ([lanes - 1] * lanes, f"an index must be from 0 to {lanes - 2}, but got {lanes - 1}"),
     ):
         with pytest.raises(ValueError, match=problem):
-            _C.tile_slide_channels(isa, (2, 1, 1), index, memory, memory, memory, steps, True)
+            _C.tile_slide(isa, False, (1, 1, 1), index, memory, memory, memory, steps, True)
+    with pytest.raises(ValueError, match="vecs must be from 1 to 1, but got 2"):
+        _C.tile_slide(isa, False, (2, 1, 1), [0] * lanes, memory, memory, memory, steps, True)

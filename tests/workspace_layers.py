@@ -49,6 +49,18 @@ LAYERS = {
         "a band reads rows 999 apart", 1, (4, 4), (2001, 257), 3, dilation=999
     ),
 }
+CHANNELS_LAST_LAYERS = {
+    "dense": layer("a band has its sums", 2, (64, 64), (56, 56), 3),
+    "crowded": layer("a strip of several tiles", 2, (512, 64), (28, 28), 1),
+    "depthwise": layer("packed taps for the lanes", 2, (99, 99), (56, 56), 5, groups=99),
+    "filters": layer("sums of a row", 2, (48, 96), (28, 28), 3, groups=48),
+    "groups": layer("packed taps for each channel of a group", 2, (60, 60), (28, 28), 3, groups=30),
+    "groups_strided": layer("the same of phases", 2, (64, 64), (29, 29), 3, groups=32, stride=2),
+    "groups_of_a_column": Layer(
+        "", "pixels of a row are adjacent too", 2, 32, 29, 5, 32, 3, 5, 2, 1, 0, 1, 16
+    ),
+    "patches": layer("rows of a patch are pixels", 2, (3, 96), (56, 56), 4, stride=4, padding=0),
+}
 WINOGRAD_LAYERS = (
     "dense",
     "large_weight",
@@ -63,8 +75,15 @@ def parameters(layer: Layer) -> tuple[int, tuple[int, int], int, int]:
     return layer.stride, (layer.padding_h, layer.padding_w), layer.dilation, layer.groups
 
 
-def planned(layer: Layer, pass_name: str, threads: int = 1) -> list[Plan]:
-    tensors = torch.empty(layer.input_size), torch.empty(layer.weight_size)
+def planned(
+    layer: Layer,
+    pass_name: str,
+    threads: int = 1,
+    layout: torch.memory_format = torch.contiguous_format,
+) -> list[Plan]:
+    tensors = [
+        torch.empty(size, memory_format=layout) for size in (layer.input_size, layer.weight_size)
+    ]
     before = torch.get_num_threads()
     try:
         torch.set_num_threads(threads)

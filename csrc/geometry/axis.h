@@ -165,8 +165,8 @@ struct Axis {
             .weight_step = weight_step};
   }
 
-  // Whether each output meets K inputs of its own, and there are no others: the kernel is as wide as the stride or, with
-  // one output, as the input.
+  // Whether output o meets the inputs from o*K to o*K + K - 1, and there are no others. The kernel is then as wide as the
+  // stride or, if there is one output, as the input.
   constexpr bool is_in_pieces() const {
     return K > 1 && padding_lo == 0 && dilation == 1 && (O == 1 || stride == K) && O * K == I;
   }

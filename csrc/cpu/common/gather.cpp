@@ -7,7 +7,7 @@ namespace convgrad::cpu {
 Problem Problem::with_pieces_as_pixels() const {
   const int64_t C = shape.C_in;
   const auto follow = [&](const Strides& s) { return s.w == place(C, s.c); };
-  if (C == 1 || shape.groups > 1 || !shape.w.is_in_pieces() || !follow(strides.input) ||
+  if (shape.groups > 1 || !shape.w.is_in_pieces() || !follow(strides.input) ||
       !follow(strides.weight))
     return *this;
   Problem pieces = *this;

@@ -35,8 +35,8 @@ struct Problem {
   ConvShape shape;
   PassStrides strides;
 
-  // Where each output has a row of input pixels of its own, and memory has the channels of these pixels one after the
-  // other, such a row counts as one pixel of K times as many channels.
+  // Counts the K input pixels that an output meets in a row as one pixel of K*C channels. This needs outputs that share
+  // no input, and memory in which the channels of a pixel follow those of the pixel before.
   Problem with_pieces_as_pixels() const;
 };
 

@@ -1,6 +1,7 @@
 #include "cpu/depthwise/channel_blocking.h"
 
 #include <algorithm>
+#include <utility>
 
 #include "cpu/common/chains.h"
 #include "cpu/common/threads.h"
@@ -67,6 +68,22 @@ const char* MapBlocking::why_not(const Target& target, const Gather& g) {
 bool ChannelGroups::fill_vectors(int64_t lanes, bool strided) const {
   return 2 <= C && C <= M && M <= (strided ? lanes : lanes / 2) && lanes % M == 0 &&
          product(groups, C) >= lanes;
+}
+
+std::vector<VectorSources> VectorSources::of(const ChannelGroups& g,
+                                             const std::vector<ChannelVectors>& vectors,
+                                             int64_t lanes) {
+  const int64_t last = product(g.groups, g.C) - lanes;  // whole vectors are read
+  std::vector<VectorSources> all;
+  all.reserve(vectors.size());
+  for (const ChannelVectors& some : vectors) {
+    VectorSources sources{std::min(some.first / g.M * g.C, last), {}};
+    sources.index.reserve(lanes);
+    for (int64_t lane : Range{0, lanes})
+      sources.index.push_back((some.first + lane) / g.M * g.C - sources.first);
+    all.push_back(std::move(sources));
+  }
+  return all;
 }
 
 GroupBlocking GroupBlocking::of(const Target& target) {

@@ -72,15 +72,9 @@ struct VectorSources {
   int64_t first;
   std::vector<int64_t> index;
 
-  // Of the destination's channels from `channel` on.
-  static VectorSources of(const ChannelGroups& g, int64_t channel, int64_t lanes) {
-    const int64_t last = product(g.groups, g.C) - lanes;  // whole vectors are read
-    VectorSources sources{std::min(channel / g.M * g.C, last), {}};
-    sources.index.reserve(lanes);
-    for (int64_t lane : Range{0, lanes})
-      sources.index.push_back((channel + lane) / g.M * g.C - sources.first);
-    return sources;
-  }
+  // Of each of these vectors of the destination's channels.
+  static std::vector<VectorSources> of(const ChannelGroups& g,
+                                       const std::vector<ChannelVectors>& vectors, int64_t lanes);
 };
 
 // forward and grad_input of groups of few channels: an item is a row of the destination, whose channels are the lanes.

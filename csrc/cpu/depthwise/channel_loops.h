@@ -138,11 +138,10 @@ class ChannelLoops {
     args.acc = row.first + slide.first * row.pixel_stride;
     args.acc_stride = pixels_apart * row.pixel_stride;
     args.fresh = slide.fresh;
-    const int64_t taps = std::max<int64_t>(1, slide.taps);
-    if (!source.index) return tiles.slide[false][vecs][slide.pixels][taps](args);
     args.index = source.index;
     args.channels = g.C, args.weight_channel = product(g.taps(), blocking.width);
-    tiles.slide_channels[slide.pixels][taps](args);
+    const SlideKind kind = source.index ? kByIndex : kByVectors;
+    tiles.slide[kind][vecs][slide.pixels][std::max<int64_t>(1, slide.taps)](args);
   }
 
   // To each vector at once: the next one, if it overlaps this one, begins again.

@@ -39,10 +39,8 @@ void gather_groups(const Tiles<Stored, Sum>& tiles, const Gather& g,
       pack_group_vectors<Stored, Sum>(g, over_channels, blocking.channels, operands.weight);
   const ChannelLoops<Stored, Sum> loops(tiles, over_channels, operands, blocking.channels);
   const std::vector<ChannelVectors> vectors = blocking.channels.vectors(over_channels);
-  std::vector<VectorSources> sources;
-  sources.reserve(vectors.size());
-  for (const ChannelVectors& some : vectors)
-    sources.push_back(VectorSources::of({g.groups, g.M, g.C}, some.first, tiles.lanes));
+  const std::vector<VectorSources> sources =
+      VectorSources::of({g.groups, g.M, g.C}, vectors, tiles.lanes);
   const int64_t of_vector = product(g.C, g.taps(), blocking.channels.width);
   const int64_t work = product(g.w.D, vectors.size(), of_vector);
   at::parallel_for(0, g.N * g.h.D, grain_of(work), [&](int64_t begin, int64_t end) {

@@ -139,7 +139,7 @@ class PlaneLoops {
     args.fresh = fresh;
     for (int64_t left = blocking.row.width / tiles.lanes; left > 0;) {
       const int64_t vecs = std::min<int64_t>(left, kMaxSlideVecs);
-      tiles.slide[true][vecs][slide.rows][slide.taps](args);
+      tiles.slide[kByNumbers][vecs][slide.rows][slide.taps](args);
       args.source += vecs * tiles.lanes, args.acc += vecs * tiles.lanes, left -= vecs;
     }
   }

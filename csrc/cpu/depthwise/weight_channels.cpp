@@ -56,7 +56,7 @@ class ChannelWeightLoops {
       : tiles(tiles),
         blocking(blocking),
         operands(operands),
-        groups{shape.groups, shape.C_out_per_group(), shape.C_in_per_group()},
+        groups_of_lanes{shape.groups, blocking.C == 1 ? 1 : shape.C_out_per_group(), blocking.C},
         h(shape.h.outputs()),
         w(shape.w.outputs()),
         to_grad(blocking.M == 1 ? operands.grad_output.w : tiles.lanes),
@@ -64,10 +64,11 @@ class ChannelWeightLoops {
         pixels_apart(TapGroup::pixels_apart(w)) {}
 
   // The sums of some groups over some rows, as [vectors][m][c][k_h][k_w][lanes]. `grads` has room for a row.
-  void run(Range some_groups, Range rows, Sum* grads, Sum* sums) const {
+  void run(Range groups, Range rows, Sum* grads, Sum* sums) const {
     std::fill_n(sums, blocking.item_size(), Sum(0));
-    const std::vector<ChannelVectors> vectors = ChannelVectors::of(some_groups, tiles.lanes, 1);
-    const std::vector<VectorSources> sources = sources_of(vectors);
+    const std::vector<ChannelVectors> vectors = ChannelVectors::of(groups, tiles.lanes, 1);
+    const std::vector<VectorSources> sources =
+        VectorSources::of(groups_of_lanes, vectors, tiles.lanes);
     std::vector<int64_t> columns;
     for (int64_t row : rows) {
       const int64_t n = row / h.D, y = row % h.D;
@@ -88,12 +89,11 @@ class ChannelWeightLoops {
   }
 
   // Adds the chunks of a part, which are `apart` elements from each other, and stores the taps.
-  void store(Range some_groups, Sum* sums, int64_t apart) const {
+  void store(Range groups, Sum* sums, int64_t apart) const {
     add_chunks(sums, blocking.item_size(), blocking.chunks.count, apart);
     const Images<Stored>& grad_weight = operands.grad_weight;
-    for (const ChannelVectors& some : ChannelVectors::of(some_groups, tiles.lanes, 1)) {
-      const int64_t skip =
-          std::max<int64_t>(0, some_groups.lo - some.first);  // lanes of another part
+    for (const ChannelVectors& some : ChannelVectors::of(groups, tiles.lanes, 1)) {
+      const int64_t skip = std::max<int64_t>(0, groups.lo - some.first);  // lanes of another part
       const int64_t c_out = (some.first + skip) * blocking.M;
       for (int64_t row : Range{0, blocking.M * blocking.C * h.T}) {
         const int64_t i = row / h.T;
@@ -117,15 +117,6 @@ class ChannelWeightLoops {
     const int64_t* index;
     int64_t channel;
   };
-
-  std::vector<VectorSources> sources_of(const std::vector<ChannelVectors>& vectors) const {
-    std::vector<VectorSources> sources;
-    sources.reserve(vectors.size());
-    for (const ChannelVectors& some : vectors)
-      sources.push_back(blocking.C == 1 ? VectorSources{some.first, {}}
-                                        : VectorSources::of(groups, some.first, tiles.lanes));
-    return sources;
-  }
 
   // A row of grad_output in vectors of groups: in the tensor, or in `grads` where groups are not adjacent there.
   const Sum* grad_of_row(int64_t n, int64_t y, int64_t channel, Sum* grads) const {
@@ -165,7 +156,7 @@ class ChannelWeightLoops {
   const Tiles<Stored, Sum>& tiles;
   const ChannelWeightBlocking& blocking;
   const WeightOperands<Stored>& operands;
-  const ChannelGroups groups;
+  const ChannelGroups groups_of_lanes;
   const Walk h, w;
   const int64_t to_grad;  // from pixel to pixel of a row of grad_output
   const std::vector<TapSlide> slides;

@@ -12,37 +12,6 @@ inline void load_weight(const Sum* from, Vector& to) {
     load(from, to);
 }
 
-// A source is loaded once for all rows that it meets.
-template <typename Sum, int BYTES, bool SPREAD, int VECS, int ROWS, int TAPS>
-void slide(const SlideArgs<Sum>& s) {
-  using Vector = typename VectorOf<Sum, BYTES>::type;
-  constexpr int LANES = BYTES / sizeof(Sum);
-  Vector acc[ROWS][VECS] = {};
-  for (int64_t run = 0; run < s.run_count; ++run) {
-    const Sum* source = s.source + s.runs[run].a;
-    const Sum* weight = s.weight + s.runs[run].b;
-    const int64_t next_source = s.source_stride, next_weight = s.weight_stride;
-    Vector taps[TAPS][VECS];
-#pragma GCC unroll 8
-    for (int j = 0; j < TAPS; ++j)
-#pragma GCC unroll 2
-      for (int v = 0; v < VECS; ++v)
-        load_weight<SPREAD>(weight + j * next_weight + (SPREAD ? 0 : v * LANES), taps[j][v]);
-#pragma GCC unroll 16
-    for (int at = 0; at < ROWS + TAPS - 1; ++at, source += next_source) {
-      Vector sources[VECS];
-#pragma GCC unroll 2
-      for (int v = 0; v < VECS; ++v) load(source + v * LANES, sources[v]);
-#pragma GCC unroll 8
-      for (int r = 0; r < ROWS; ++r)
-        if (0 <= at - r && at - r < TAPS)
-#pragma GCC unroll 2
-          for (int v = 0; v < VECS; ++v) acc[r][v] += taps[at - r][v] * sources[v];
-    }
-  }
-  store_sums<Sum, Vector, VECS, ROWS>(acc, s.acc, s.acc_stride, s.fresh);
-}
-
 template <typename V>
 inline auto index_of(const int64_t* lanes, int64_t first) {
   decltype(V{} < V{}) index{};
@@ -60,31 +29,42 @@ inline void permute(const V& from, const Index& index, V& to) {
 #endif
 }
 
-// The same with one vector, for groups of several channels.
-template <typename Sum, int BYTES, int ROWS, int TAPS>
-void slide_channels(const SlideArgs<Sum>& s) {
+// A source is loaded once for all rows that it meets.
+template <typename Sum, int BYTES, SlideKind KIND, int VECS, int ROWS, int TAPS>
+void slide(const SlideArgs<Sum>& s) {
   using Vector = typename VectorOf<Sum, BYTES>::type;
-  auto index = index_of<Vector>(s.index, 0);
-  Vector acc[ROWS] = {};
-  for (int64_t channel = 0; channel < s.channels; ++channel, index += 1)
+  constexpr int LANES = BYTES / sizeof(Sum);
+  constexpr bool INDEXED = KIND == kByIndex, SPREAD = KIND == kByNumbers;
+  decltype(Vector{} < Vector{}) index{};
+  if constexpr (INDEXED) index = index_of<Vector>(s.index, 0);
+  Vector acc[ROWS][VECS] = {};
+  const int64_t channels = INDEXED ? s.channels : 1;
+  for (int64_t channel = 0; channel < channels; ++channel, index += 1)
     for (int64_t run = 0; run < s.run_count; ++run) {
       const Sum* source = s.source + s.runs[run].a;
-      const Sum* weight = s.weight + channel * s.weight_channel + s.runs[run].b;
-      Vector taps[TAPS];
+      const Sum* weight = s.weight + s.runs[run].b;
+      if constexpr (INDEXED) weight += channel * s.weight_channel;
+      const int64_t next_source = s.source_stride, next_weight = s.weight_stride;
+      Vector taps[TAPS][VECS];
 #pragma GCC unroll 8
-      for (int j = 0; j < TAPS; ++j) load(weight + j * s.weight_stride, taps[j]);
+      for (int j = 0; j < TAPS; ++j)
+#pragma GCC unroll 2
+        for (int v = 0; v < VECS; ++v)
+          load_weight<SPREAD>(weight + j * next_weight + (SPREAD ? 0 : v * LANES), taps[j][v]);
 #pragma GCC unroll 16
-      for (int at = 0; at < ROWS + TAPS - 1; ++at) {
-        Vector all, sources;
-        load(source + at * s.source_stride, all);
-        permute(all, index, sources);
+      for (int at = 0; at < ROWS + TAPS - 1; ++at, source += next_source) {
+        Vector sources[VECS];
+#pragma GCC unroll 2
+        for (int v = 0; v < VECS; ++v) load(source + v * LANES, sources[v]);
+        if constexpr (INDEXED) permute(sources[0], index, sources[0]);
 #pragma GCC unroll 8
         for (int r = 0; r < ROWS; ++r)
-          if (0 <= at - r && at - r < TAPS) acc[r] += taps[at - r] * sources;
+          if (0 <= at - r && at - r < TAPS)
+#pragma GCC unroll 2
+            for (int v = 0; v < VECS; ++v) acc[r][v] += taps[at - r][v] * sources[v];
       }
     }
-  store_sums<Sum, Vector, 1, ROWS>(reinterpret_cast<Vector(&)[ROWS][1]>(acc), s.acc, s.acc_stride,
-                                   s.fresh);
+  store_sums<Sum, Vector, VECS, ROWS>(acc, s.acc, s.acc_stride, s.fresh);
 }
 
 // A row of grad_output meets a source under each tap: the sums of the taps stay in registers.
@@ -134,12 +114,12 @@ void enter_slide_taps(Tiles<Stored, Sum>& tiles) {
 
 template <typename Sum, int BYTES, int ACCS, int ROWS, int TAPS, typename Stored>
 void enter_slides_of(Tiles<Stored, Sum>& tiles) {
-  tiles.slide[false][1][ROWS][TAPS] = slide<Sum, BYTES, false, 1, ROWS, TAPS>;
-  tiles.slide[true][1][ROWS][TAPS] = slide<Sum, BYTES, true, 1, ROWS, TAPS>;
-  tiles.slide_channels[ROWS][TAPS] = slide_channels<Sum, BYTES, ROWS, TAPS>;
+  tiles.slide[kByVectors][1][ROWS][TAPS] = slide<Sum, BYTES, kByVectors, 1, ROWS, TAPS>;
+  tiles.slide[kByNumbers][1][ROWS][TAPS] = slide<Sum, BYTES, kByNumbers, 1, ROWS, TAPS>;
+  tiles.slide[kByIndex][1][ROWS][TAPS] = slide<Sum, BYTES, kByIndex, 1, ROWS, TAPS>;
   if constexpr (ROWS <= max_slide_rows(2)) {
-    tiles.slide[false][2][ROWS][TAPS] = slide<Sum, BYTES, false, 2, ROWS, TAPS>;
-    tiles.slide[true][2][ROWS][TAPS] = slide<Sum, BYTES, true, 2, ROWS, TAPS>;
+    tiles.slide[kByVectors][2][ROWS][TAPS] = slide<Sum, BYTES, kByVectors, 2, ROWS, TAPS>;
+    tiles.slide[kByNumbers][2][ROWS][TAPS] = slide<Sum, BYTES, kByNumbers, 2, ROWS, TAPS>;
   }
   if constexpr (ROWS <= kMaxSlideTapsRows) {
     enter_slide_taps<Sum, BYTES, ACCS, false, ROWS, TAPS>(tiles);

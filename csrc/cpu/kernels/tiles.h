@@ -210,6 +210,9 @@ constexpr int max_slide_rows(int64_t vecs) { return vecs == 1 ? kMaxSlideRows : 
 constexpr int kMaxSlideTapsRows = 4;  // of grad_output, beside the sums of the taps
 constexpr int kMaxSlideColumns = 3;
 
+// A slide multiplies by a number for all lanes, or by vectors; or by one vector, with sources that an index permutes.
+enum SlideKind { kByNumbers, kByVectors, kByIndex, kSlideKinds };
+
 // The part of an instruction set's table that a plan counts with.
 struct TileShape {
   const char* isa;                  // the kernel's name: "avx512", "avx2" or "baseline"
@@ -239,10 +242,9 @@ struct Tiles : TileShape {
 
   TileFn tile[kMaxVecs + 1][kMaxRows + 1];                 // [vecs][rows], any row_stride
   TileFn tile_of_unit_stride[kMaxVecs + 1][kMaxRows + 1];  // row_stride is 1
-  // [whether a weight is one number for all lanes][vecs][rows][taps]
-  void (*slide[2][kMaxSlideVecs + 1][kMaxSlideRows + 1][kMaxSlideTaps + 1])(const SlideArgs<Sum>&);
-  void (*slide_channels[kMaxSlideRows + 1][kMaxSlideTaps + 1])(
-      const SlideArgs<Sum>&);  // one vector
+  // [kind][vecs][rows][taps]
+  void (*slide[kSlideKinds][kMaxSlideVecs + 1][kMaxSlideRows + 1][kMaxSlideTaps + 1])(
+      const SlideArgs<Sum>&);
   // [whether lanes have an index][columns][rows][taps], as many columns as registers hold sums for
   void (*slide_taps[2][kMaxSlideColumns + 1][kMaxSlideTapsRows + 1][kMaxSlideTaps + 1])(
       const SlideTapsArgs<Sum>&);
