@@ -14,6 +14,7 @@ using of_tiles::runs;
 using of_tiles::runs_of;
 using of_tiles::tiles_of;
 
+// With "vectors_adjacent" among the steps, the tile for steps that are far apart; B has no panels then.
 void tile(const std::string& isa, std::pair<int64_t, int64_t> rows_vecs, const Memory& a,
           const Memory& b, const Memory& acc, const py::dict& steps, bool fresh) {
   const auto [rows, vecs] = rows_vecs;
@@ -25,20 +26,23 @@ void tile(const std::string& isa, std::pair<int64_t, int64_t> rows_vecs, const M
                       cpu::kMaxVecs, ", but got ", vecs);
     TORCH_CHECK_VALUE(1 <= rows && rows <= tiles.max_rows(vecs), "tile: rows must be from 1 to ",
                       tiles.max_rows(vecs), ", but got ", rows);
+    const bool adjacent = steps.contains("vectors_adjacent");
     const int64_t row_stride = step("row_stride");
-    tiles.tile_for(row_stride, vecs, rows)({.a = at<T>(a),
-                                            .from = 0,
-                                            .row_stride = row_stride,
-                                            .b = at<T>(b),
-                                            .panel_stride = step("panel_stride"),
-                                            .runs = runs.data(),
-                                            .run_count = static_cast<int64_t>(runs.size()),
-                                            .length = step("length"),
-                                            .a_step = step("a_step"),
-                                            .b_step = step("b_step"),
-                                            .acc = at<T>(acc),
-                                            .acc_stride = step("acc_stride"),
-                                            .fresh = fresh});
+    const auto kernel = adjacent ? tiles.tile[cpu::kStepsApart][vecs][rows]
+                                 : tiles.tile_for(row_stride, vecs, rows);
+    kernel({.a = at<T>(a),
+            .from = 0,
+            .row_stride = row_stride,
+            .b = at<T>(b),
+            .panel_stride = adjacent ? 0 : step("panel_stride"),
+            .runs = runs.data(),
+            .run_count = static_cast<int64_t>(runs.size()),
+            .length = step("length"),
+            .a_step = step("a_step"),
+            .b_step = step("b_step"),
+            .acc = at<T>(acc),
+            .acc_stride = step("acc_stride"),
+            .fresh = fresh});
   });
 }
 

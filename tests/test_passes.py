@@ -102,6 +102,15 @@ FORMATS = {
 BLOCKED = [
     Case("dense", "several blocks of channels", channels=(150, 70), image=(9, 9), padding=1),
     Case("small_images", "many share a stretch", N=60, channels=(17, 9), image=(3, 3), padding=1),
+    Case(
+        "images_of_a_row",
+        "not one run",
+        N=7,
+        channels=(17, 9),
+        image=(1, 9),
+        kernel=(1, 3),
+        padding=(0, 1),
+    ),
     Case("wide_rows", "several stretches a row", channels=(5, 9), image=(3, 1500), padding=1),
     Case("crowded", "channels 8192 bytes apart are copied", channels=(40, 24), image=(32, 32)),
     Case("crowded_strided", "their phases too", channels=(40, 24), image=(32, 32), stride=2),

@@ -29,7 +29,7 @@ PARTS = {
     ("forward", "winograd"): GATHER
     | {"output tiles of an item", "channels of the source at a time", "weight"},
     ("grad_weight", "direct"): SUMS
-    | {"stretch, images x rows x columns", "chunks of stretches", "source"},
+    | {"stretch, images x rows x columns", "chunks of stretches", "source", "grad_output"},
     ("grad_weight", "winograd"): SUMS | {"output tiles at a time", "chunks of output tiles"},
 }
 
@@ -181,3 +181,41 @@ def test_a_plan_in_words() -> None:
         "  scratch of a thread: 2 KiB\n"
         "  taps that meet padding: 12.5%"
     )
+
+
+@pytest.mark.parametrize(
+    ("filters", "side", "source"),
+    [
+        pytest.param(128, 28, "the tensor", id="few blocks of rows read a slice"),
+        pytest.param(512, 28, "strips", id="many blocks would bring it from L2 each time"),
+        pytest.param(128, 27, "strips", id="slices start within cache lines"),
+        pytest.param(128, 64, "strips", id="channels push each other out of L1d"),
+    ],
+)
+@pytest.mark.parametrize("name", FAST)
+def test_pixels_are_copied_where_it_pays(name: str, filters: int, side: int, source: str) -> None:
+    image, weight = torch.empty(2, 512, side, side), torch.empty(filters, 512, 1, 1)
+    with use_kernel(name):
+        forward, _, _ = plans(image, weight)
+    assert (forward.path, forward.blocking["source"]) == ("pixelwise", source)
+
+
+@pytest.mark.parametrize(
+    ("filters", "memory_format", "grad_output"),
+    [
+        pytest.param(128, torch.channels_last, "the tensor", id="whole vectors"),
+        pytest.param(100, torch.channels_last, "packed", id="a part of a vector is left"),
+        pytest.param(1024, torch.channels_last, "packed", id="pixels push each other out of L1d"),
+        pytest.param(128, torch.contiguous_format, "packed", id="channels are apart"),
+    ],
+)
+@pytest.mark.parametrize("name", [n for n in FAST if n != "baseline"])
+def test_grad_output_is_packed_where_tiles_cannot_read_it(
+    name: str, filters: int, memory_format: torch.memory_format, grad_output: str
+) -> None:
+    """100 channels are whole vectors of four."""
+    image = torch.empty(2, 64, 14, 14).to(memory_format=memory_format)
+    weight = torch.empty(filters, 64, 1, 1).to(memory_format=memory_format)
+    with use_kernel(name):
+        grad_weight = plans(image, weight)[-1]
+    assert grad_weight.blocking["grad_output"] == grad_output

@@ -21,7 +21,8 @@ pytestmark = pytest.mark.skipif(
 )
 
 SYMBOL = re.compile(r"^[0-9a-f]+ <(.*)>:$")
-TILE = re.compile(r"::tile<(float|double), (\d+), (\d+), (\d+), (true|false)>")
+TILE = re.compile(r"::tile<(float|double), (\d+), \(convgrad::cpu::TileKind\)(\d), (\d+), (\d+)>")
+KINDS = range(3)
 LINE = re.compile(r"^\s*([0-9a-f]+):\s+(\S+)\s*(.*)$")
 JUMP = re.compile(r"^([0-9a-f]+)\b")
 MULTIPLIES = re.compile(r"^v?(fn?madd|mul[ps][sd])")
@@ -91,19 +92,20 @@ def test_every_tile_is_found(tiles: dict[str, list[Instruction]]) -> None:
     """As many as the registers allow: otherwise the test below would look at nothing."""
     found = defaultdict(set)
     for name in tiles:
-        element, size, vecs, rows, _ = TILE.search(name).groups()
-        found[element, int(size)].add((int(vecs), int(rows)))
+        element, size, kind, vecs, rows = TILE.search(name).groups()
+        found[element, int(size), int(kind)].add((int(vecs), int(rows)))
     for element in ("float", "double"):
         for size, accs in ((16, 12), (32, 12), (64, 28)):
             wanted = {(v, r) for v in range(1, 5) for r in range(1, min(28, accs // v) + 1)}
-            assert found[element, size] == wanted
+            for kind in KINDS:
+                assert found[element, size, kind] == wanted
 
 
 # 28 sums and four vectors of B are all 32 registers: the compiler keeps one of them on the stack.
 FULL = {
-    f"::tile<{element}, 64, 4, 7, {unit}>"
+    f"::tile<{element}, 64, (convgrad::cpu::TileKind){kind}, 4, 7>"
     for element in ("float", "double")
-    for unit in ("true", "false")
+    for kind in KINDS
 }
 
 
@@ -116,11 +118,11 @@ def test_no_tile_keeps_a_vector_on_the_stack(tiles: dict[str, list[Instruction]]
 def test_every_tile_has_a_loop_that_multiplies(tiles: dict[str, list[Instruction]]) -> None:
     """A tile of one row has no row stride: the compiler may jump to the other tile of one row."""
     without = [name for name, code in tiles.items() if not reduction_loops(code)]
-    assert all(name.endswith(" 1, true>") and tiles[name][0][1] == "jmp" for name in without)
+    assert all(name.endswith(", 1>") and tiles[name][0][1] == "jmp" for name in without)
 
 
 SPILLING = """
-0000000000001000 <void convgrad::cpu::(anonymous namespace)::tile<float, 32, 1, 8, true>(x)>:
+0000000000001000 <convgrad::cpu::tile<float, 32, (convgrad::cpu::TileKind)1, 1, 8>>:
     1000: xor    %eax,%eax
     1002: vmovups (%rdi),%ymm0
     1006: vfmadd231ps (%rsi),%ymm0,%ymm1
@@ -136,5 +138,5 @@ SPILLING = """
 def test_a_spill_is_recognised() -> None:
     """A store and a read inside of the loop, and no store behind it."""
     ((name, code),) = tiles_in(SPILLING)
-    assert name == "::tile<float, 32, 1, 8, true>"
+    assert name == "::tile<float, 32, (convgrad::cpu::TileKind)1, 1, 8>"
     assert spills(code) == ["vmovaps %ymm1,0x20(%rsp)", "vfmadd231ps 0x60(%rsp),%ymm0,%ymm2"]

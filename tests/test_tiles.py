@@ -26,11 +26,15 @@ REDUCTIONS = {  # runs as (offset in A, offset in B), then the steps that they h
 }
 
 
+# The tile with "vectors_adjacent" prefetches; it is not told where panels are, for there are none.
+VECTORS = {"panels": {"panel_stride": PANEL_STRIDE}, "adjacent": {"vectors_adjacent": True}}
+
+
 def expected_sums(a: Tensor, b: Tensor, steps: dict[str, Any], rows: int, width: int, lanes: int):
     """The contract word by word: acc[row][lane] of every product A[row, q] * B[q, lane]."""
     sums = torch.zeros(rows, width, dtype=torch.float64)
     lane = torch.arange(width)
-    columns = lane // lanes * PANEL_STRIDE + lane % lanes
+    columns = lane // lanes * steps.get("panel_stride", lanes) + lane % lanes
     for run_a, run_b in steps["runs"]:
         for i in range(steps["length"]):
             row = torch.arange(rows) * steps["row_stride"] + run_a + i * steps["a_step"]
@@ -44,15 +48,16 @@ def expected_sums(a: Tensor, b: Tensor, steps: dict[str, Any], rows: int, width:
 @pytest.mark.parametrize("vecs", [1, 2, 3, 4])
 @pytest.mark.parametrize("reduction", REDUCTIONS)
 @pytest.mark.parametrize("row_stride", [1, 13])
+@pytest.mark.parametrize("vectors", VECTORS)
 def test_tile_adds_every_product_once(
-    isa: str, dtype: torch.dtype, vecs: int, reduction: str, row_stride: int
+    isa: str, dtype: torch.dtype, vecs: int, reduction: str, row_stride: int, vectors: str
 ) -> None:
     lanes, accs = _C.tile_shape(isa, dtype.itemsize)
     a, b = numbers(1000, dtype, seed=1), numbers(5000, dtype, seed=2)
     memory_a, memory_b = source(a), source(b)
     width = vecs * lanes
     steps = {"b_step": lanes, **REDUCTIONS[reduction], "row_stride": row_stride}
-    steps |= {"panel_stride": PANEL_STRIDE, "acc_stride": width + 5}
+    steps |= {**VECTORS[vectors], "acc_stride": width + 5}
     for rows in range(1, min(28, accs // vecs) + 1):
         for fresh in (True, False):
             acc = poisoned(rows * (width + 5), dtype)

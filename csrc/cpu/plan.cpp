@@ -109,9 +109,9 @@ Plan winograd_plan(const Target& target, const ConvShape& shape) {
                  {product(chunks, b.sums_size()), WinogradWeightScratch<float>::size(b)});
 }
 
-Plan direct_plan(const Target& target, const ConvShape& shape, const Strides& input,
+Plan direct_plan(const Target& target, const ConvShape& shape, const PassStrides& strides,
                  const char* reason) {
-  const WeightBlocking b = WeightBlocking::of(target, shape, input);
+  const WeightBlocking b = WeightBlocking::of(target, shape, strides);
   return plan_of("direct", reason, target, b,
                  {product(b.chunks_of_item(), b.sums_size()), b.scratch_size()});
 }
@@ -137,7 +137,7 @@ Plan plan_grad_weight(const Target& target, const ConvShape& shape, const PassSt
   if (!PlaneWeightBlocking::why_not(target, shape, strides.input)) return plane_plan(target, shape);
   const char* const not_winograd = why_not_winograd(target, shape);
   if (!not_winograd) return winograd_plan(target, shape);
-  return direct_plan(target, shape, strides.input, not_winograd);
+  return direct_plan(target, shape, strides, not_winograd);
 }
 
 }  // namespace convgrad::cpu

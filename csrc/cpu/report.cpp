@@ -103,6 +103,7 @@ Details details(const WeightBlocking& b, const TileShape&) {
                    times(s.images.size, s.rows.size, s.columns.size));
   all.emplace_back("chunks of stretches", times(b.chunks.count));
   all.emplace_back("source", b.copied ? "strips" : "the tensor");
+  all.emplace_back("grad_output", b.packed ? "packed" : "the tensor");
   return all;
 }
 

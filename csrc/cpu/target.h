@@ -35,6 +35,9 @@ struct Target {
     return product(lines, std::max(kLine, std::gcd(bytes, kModulus))) > cache.l1d / 2;
   }
 
+  // Whether steps of this distance push what a tile has prefetched out of L1d before it is read.
+  bool outrun_prefetch(int64_t step) const { return is_crowded(kStepsAhead, step); }
+
  private:
   static constexpr int64_t kLine = 64;  // bytes
 

@@ -42,8 +42,8 @@ class StretchLoops {
     const Strip<Stored, Sum> strip(tiles, h, w, band, blocking.strip_channels,
                                    operands.input.c == 1);
     const StretchLayout layout = layout_of(strip, h, w);
-    StretchRuns runs(band, images.size(), layout, tiles.lanes);
-    pack_grad_output();
+    StretchRuns runs(band, images.size(), layout);
+    if (blocking.packed) pack_grad_output();
     const WeightSums& order = blocking.sums;
     for (int64_t c = item.channels.lo; c < item.channels.hi; c += blocking.tile_rows) {
       const Range channels{c, std::min(c + blocking.tile_rows, item.channels.hi)};
@@ -60,6 +60,9 @@ class StretchLoops {
     StretchLayout layout{};
     layout.source =
         blocking.copied ? strip.layout(h, w) : SourceLayout::of_tensor(h, w, operands.input);
+    layout.grads = blocking.packed
+                       ? GradLayout::packed(band, blocking.stretches.pixels(), tiles.lanes)
+                       : GradLayout::of_tensor(operands.grad_output, tiles.lanes);
     layout.image_size = blocking.copied ? strip.size() : operands.input.n;
     layout.ys = StretchLayout::outputs_of_taps(shape.h, band.ys);
     layout.xs = StretchLayout::outputs_of_taps(shape.w, band.xs);
@@ -69,6 +72,15 @@ class StretchLoops {
   Sum* packed_block(int64_t block) const {
     return packed +
            (block - item.blocks.lo) * blocking.stretches.pixels() * blocking.sums.vector_size();
+  }
+
+  // The stretch's first pixel in the channels of a block.
+  const Sum* grads_of(int64_t block) const {
+    if (blocking.packed) return packed_block(block);
+    const Images<const Stored>& grad_output = operands.grad_output;
+    const int64_t c_out = blocking.sums.vectors_of(block).lo * tiles.lanes;
+    return as_sums<Sum>(grad_output.at(images.lo, item.group * blocking.sums.C_out + c_out) +
+                        band.ys.lo * grad_output.h + band.xs.lo * grad_output.w);
   }
 
   // Where channels are adjacent, a few pixels at a time, whose cache lines and pages all vectors share.
@@ -125,26 +137,25 @@ class StretchLoops {
                  StretchRuns& runs, Sum* sums) const {
     TileArgs<Sum> args{};
     args.a = source, args.row_stride = layout.source.c;
-    args.b_step = tiles.lanes, args.panel_stride = blocking.stretches.pixels() * tiles.lanes;
+    args.b_step = layout.grads.pixel, args.panel_stride = layout.grads.vector;
     args.acc = sums, args.acc_stride = shape.taps() * blocking.sums.vector_size();
     const int64_t vecs = blocking.sums.vectors_of(block).size();
-    const auto tile = tiles.tile_for(args.row_stride, vecs, channels.size());
-    for (int64_t k_h : Range{0, shape.h.K}) {
-      const std::vector<Run>& of_row = runs.along(layout.ys[k_h]);
-      args.runs = of_row.data(), args.run_count = of_row.size();
+    const auto tile = blocking.packed ? tiles.tile_for(args.row_stride, vecs, channels.size())
+                                      : tiles.tile[kStepsApart][vecs][channels.size()];
+    for (int64_t k_h : Range{0, shape.h.K})
       for (int64_t k_w : Range{0, shape.w.K}) {
-        set_tap(k_h, k_w, layout, packed_block(block), args);
+        const std::vector<Run>& of_tap = runs.along(layout.ys[k_h], layout.xs[k_w], args.length);
+        args.runs = of_tap.data(), args.run_count = of_tap.size();
+        set_tap(k_h, k_w, layout, grads_of(block), args);
         if (args.run_count > 0 && args.length > 0) tile(args);
         args.acc += blocking.sums.vector_size();
       }
-    }
   }
 
   void set_tap(int64_t k_h, int64_t k_w, const StretchLayout& layout, const Sum* b,
                TileArgs<Sum>& args) const {
     const SourceLayout& from = layout.source;
     const Range xs = layout.xs[k_w];
-    args.length = xs.size();
     args.from = place(1, from.t_h[k_h], 1, place(1, from.t_w[k_w], xs.lo, from.right));
     args.a_step = args.length > 1 ? from.right : 0;  // a run of one has no next place
     args.b = b + (xs.lo - band.xs.lo) * args.b_step;

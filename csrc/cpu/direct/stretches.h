@@ -26,9 +26,23 @@ struct Stretches {
   }
 };
 
+// The places from which tiles read grad_output of one stretch: its pixels in vectors of channels. Distances in elements.
+struct GradLayout {
+  int64_t image, row, pixel, vector;
+
+  // Vectors one after the other, each of them for all pixels.
+  static GradLayout packed(const Band& band, int64_t pixels, int64_t lanes) {
+    return {band.pixels() * lanes, band.xs.size() * lanes, lanes, pixels * lanes};
+  }
+  static GradLayout of_tensor(const Strides& grad_output, int64_t lanes) {
+    return {grad_output.n, grad_output.h, grad_output.w, lanes};
+  }
+};
+
 // The places from which tiles read the input of one stretch, and the outputs of the stretch that each tap meets.
 struct StretchLayout {
   SourceLayout source;
+  GradLayout grads;
   int64_t image_size;         // from image to image of the source, in elements
   std::vector<Range> ys, xs;  // the outputs of tap k_h, of tap k_w
 
@@ -43,32 +57,46 @@ struct StretchLayout {
 };
 
 // The runs of tiles over a stretch: along some rows of all images. They are the same for all taps of a row,
-// which move the tile's A and B.
+// which move the tile's A and B. Each run ends in a branch that the processor does not foresee, so that rows and images
+// between which neither side has a gap are one run.
 class StretchRuns {
  public:
-  StretchRuns(const Band& band, int64_t images, const StretchLayout& layout, int64_t lanes)
-      : band(band), images(images), layout(layout), lanes(lanes) {}
+  StretchRuns(const Band& band, int64_t images, const StretchLayout& layout)
+      : band(band), images(images), layout(layout) {}
 
-  const std::vector<Run>& along(Range rows) {
-    if (rows == made) return runs;
-    made = rows;
-    runs.clear();
-    for (int64_t n : Range{0, images})
-      for (int64_t y : rows) {
-        const int64_t row = n * band.ys.size() + y - band.ys.lo;
-        runs.push_back(
-            {place(n, layout.image_size, y, layout.source.down), row * band.xs.size() * lanes});
-      }
+  // The runs of some rows and columns, and their length.
+  const std::vector<Run>& along(Range ys, Range xs, int64_t& length) {
+    const bool rows_join = joins(xs.size(), layout.source.right, layout.source.down,
+                                 layout.grads.pixel, layout.grads.row);
+    const bool images_join = rows_join && joins(ys.size(), layout.source.down, layout.image_size,
+                                                layout.grads.row, layout.grads.image);
+    length = product(xs.size(), rows_join ? ys.size() : 1, images_join ? images : 1);
+    make({0, images_join ? 1 : images}, rows_join ? Range{ys.lo, ys.lo + 1} : ys);
     return runs;
   }
 
  private:
+  // Whether `count` steps lead from a place to the next one of a longer distance, on both sides.
+  static bool joins(int64_t count, int64_t source, int64_t source_next, int64_t grad,
+                    int64_t grad_next) {
+    return place(count, source) == source_next && place(count, grad) == grad_next;
+  }
+
+  void make(Range of_images, Range ys) {
+    if (of_images == made_images && ys == made) return;
+    made_images = of_images, made = ys;
+    runs.clear();
+    for (int64_t n : of_images)
+      for (int64_t y : ys)
+        runs.push_back({place(n, layout.image_size, y, layout.source.down),
+                        place(n, layout.grads.image, y - band.ys.lo, layout.grads.row)});
+  }
+
   Band band;
   int64_t images;
   const StretchLayout& layout;
-  int64_t lanes;  // from pixel to pixel of the packed grad_output
   std::vector<Run> runs;
-  Range made{};  // the rows of these runs
+  Range made_images{}, made{};  // the images and rows of these runs
 };
 
 }  // namespace convgrad::cpu

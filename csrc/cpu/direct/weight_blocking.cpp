@@ -13,13 +13,14 @@ constexpr int64_t kUsualVecs = 2;  // of a tile
 
 class Cutting {
  public:
-  Cutting(const Target& target, const ConvShape& shape, const Strides& input)
-      : target(target), shape(shape), input(input) {}
+  Cutting(const Target& target, const ConvShape& shape, const PassStrides& strides)
+      : target(target), shape(shape), input(strides.input), grad_output(strides.output) {}
 
   WeightBlocking run() {
     cut_pixels();
     cut_into_chunks();
     cut_channels();
+    b.packed = !reads_grad_output();
     cut_strips();
     return b;
   }
@@ -136,23 +137,31 @@ class Cutting {
   }
 
   // Whether what a tile reads in the tensor pushes itself out of L1d: one row for each channel, or, where channels are
-  // adjacent, one place for each pixel.
+  // adjacent, one place for each pixel, unless it is prefetched.
   bool crowded() const {
     if (input.c != 1) return target.is_crowded(b.tile_rows, input.c);
-    return target.is_crowded(b.stretches.pixels(), place(shape.w.outputs().step, input.w));
+    const int64_t step = place(shape.w.outputs().step, input.w);
+    return b.packed ? target.is_crowded(b.stretches.pixels(), step) : target.outrun_prefetch(step);
+  }
+
+  // Whether the channels of grad_output are vectors as they lie.
+  bool reads_grad_output() const {
+    return target.tiles.in_place && grad_output.c == 1 &&
+           shape.C_out_per_group() % target.tiles.lanes == 0 &&
+           !target.outrun_prefetch(grad_output.w);
   }
 
   const Target& target;
   const ConvShape& shape;
-  const Strides& input;
+  const Strides &input, &grad_output;
   WeightBlocking b{};
 };
 
 }  // namespace
 
 WeightBlocking WeightBlocking::of(const Target& target, const ConvShape& shape,
-                                  const Strides& input) {
-  return Cutting(target, shape, input).run();
+                                  const PassStrides& strides) {
+  return Cutting(target, shape, strides).run();
 }
 
 }  // namespace convgrad::cpu

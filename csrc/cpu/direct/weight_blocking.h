@@ -1,6 +1,7 @@
 // How grad_weight over all taps is cut into blocks that threads share out and caches hold.
 #pragma once
 
+#include "cpu/common/gather.h"
 #include "cpu/common/weight_sums.h"
 #include "cpu/direct/stretches.h"
 #include "cpu/target.h"
@@ -14,16 +15,19 @@ struct WeightBlocking {
   int64_t tile_rows;       // input channels of a tile
   Stretches stretches;     // of the output pixels
   bool copied;             // whether tiles read strips of the input
+  bool packed;             // whether tiles read a copy of grad_output
   Blocks chunks;           // of stretches
   bool chunks_apart;       // whether an item has one chunk; otherwise it takes one after the other
   WeightSums sums;         // of all items, in one chunk
   int64_t strip_channels;  // of a strip, which serves some tiles
   int64_t strip_image;     // of the strip of an image, in elements
 
-  static WeightBlocking of(const Target& target, const ConvShape& shape, const Strides& input);
+  static WeightBlocking of(const Target& target, const ConvShape& shape, const PassStrides& strides);
 
   // Of a thread, in elements.
-  int64_t packed_size() const { return sums.parts.size * stretches.pixels() * sums.vector_size(); }
+  int64_t packed_size() const {
+    return packed ? product(sums.parts.size, stretches.pixels(), sums.vector_size()) : 0;
+  }
   int64_t strip_size() const { return strip_image * stretches.images.size; }
   // The sums of an item in one chunk, which are added to those of the chunks before.
   int64_t waiting_size() const { return chunks_apart || chunks.count == 1 ? 0 : sums.item_size(); }

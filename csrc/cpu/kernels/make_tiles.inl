@@ -14,8 +14,9 @@ template <int BYTES, int ACCS, int VECS, int ROWS, typename Stored, typename Sum
 void enter_rows(Tiles<Stored, Sum>& tiles) {
   if constexpr (ROWS >= 1) {
     if constexpr (ROWS * VECS <= ACCS) {
-      tiles.tile[VECS][ROWS] = tile<Sum, BYTES, VECS, ROWS, false>;
-      tiles.tile_of_unit_stride[VECS][ROWS] = tile<Sum, BYTES, VECS, ROWS, true>;
+      tiles.tile[kAnyTile][VECS][ROWS] = tile<Sum, BYTES, kAnyTile, VECS, ROWS>;
+      tiles.tile[kRowsAdjacent][VECS][ROWS] = tile<Sum, BYTES, kRowsAdjacent, VECS, ROWS>;
+      tiles.tile[kStepsApart][VECS][ROWS] = tile<Sum, BYTES, kStepsApart, VECS, ROWS>;
     }
     enter_rows<BYTES, ACCS, VECS, ROWS - 1>(tiles);
   }

@@ -33,10 +33,21 @@ inline void store_sums(const Vector (&acc)[ROWS][VECS], T* to, int64_t stride, b
   }
 }
 
-template <typename Sum, int BYTES, int VECS, int ROWS, bool UNIT_STRIDE>
+// Prefetches a step's first number of A and its vectors of B, which are adjacent.
+template <typename Sum, int BYTES>
+inline void prefetch_step(const Sum* a, const Sum* b) {
+  constexpr int kLine = 64;
+  __builtin_prefetch(a);
+#pragma GCC unroll 4
+  for (int byte = 0; byte < BYTES; byte += kLine)
+    __builtin_prefetch(reinterpret_cast<const char*>(b) + byte);
+}
+
+template <typename Sum, int BYTES, TileKind KIND, int VECS, int ROWS>
 void tile(const TileArgs<Sum>& t) {
   using Vector = typename VectorOf<Sum, BYTES>::type;
-  const int64_t row_stride = UNIT_STRIDE ? 1 : t.row_stride;
+  const int64_t row_stride = KIND == kRowsAdjacent ? 1 : t.row_stride;
+  const int64_t panel_stride = KIND == kStepsApart ? BYTES / sizeof(Sum) : t.panel_stride;
   Vector acc[ROWS][VECS] = {};
   for (int64_t run = 0; run < t.run_count; ++run) {
     // One pointer for four rows: with three multiples of the row stride it addresses all of them.
@@ -45,9 +56,11 @@ void tile(const TileArgs<Sum>& t) {
     for (int r = 0; r < ROWS; r += 4) a[r / 4] = first + r * row_stride;
     const Sum* b = t.b + t.runs[run].b;
     for (int64_t i = 0; i < t.length; ++i, b += t.b_step) {
+      if constexpr (KIND == kStepsApart)
+        prefetch_step<Sum, VECS * BYTES>(a[0] + kStepsAhead * t.a_step, b + kStepsAhead * t.b_step);
       Vector panel[VECS];
 #pragma GCC unroll 4
-      for (int v = 0; v < VECS; ++v) load(b + v * t.panel_stride, panel[v]);
+      for (int v = 0; v < VECS; ++v) load(b + v * panel_stride, panel[v]);
 #pragma GCC unroll 28
       for (int r = 0; r < ROWS; ++r)
 #pragma GCC unroll 4

@@ -10,17 +10,28 @@
 namespace convgrad::cpu {
 namespace {
 
-// Whether tiles should read whole slices in the image: its vectors start at cache lines, and its channels stay in L1d
-// while one block of rows after the other reads them. L1d finds a line by the address modulo 4096 bytes, and as many
-// lines of one residue have room as it has times 4096 bytes. A slice may take half of them. Where many blocks of rows
-// read it, its channels should be in pages that the first level of the TLB has at once, three quarters of 64.
-bool reads_well(const Target& target, const Gather& g, int64_t width, int64_t blocks) {
-  constexpr int64_t kLine = 64, kModulus = 4096, kPages = 48, kFewBlocks = 8;
+constexpr int64_t kLine = 64, kModulus = 4096;  // bytes
+
+// Whether the channels of a slice stay in L1d while one block of rows after the other reads them. L1d finds a line by the
+// address modulo 4096 bytes, and as many lines of one residue have room as it has times 4096 bytes. A slice may take half
+// of them, in pages that the first level of the TLB has at once, three quarters of 64.
+bool stays_in_l1d(const Target& target, const Gather& g, int64_t width) {
+  constexpr int64_t kPages = 48;
   const int64_t step = g.source.c * target.tiles.stored_bytes;
   const int64_t of_channel = std::max(std::gcd(step, kModulus), width * target.tiles.stored_bytes);
   const int64_t pages = g.C * std::min(step, kModulus) / kModulus;
-  return target.tiles.in_place && step % kLine == 0 && g.C * of_channel <= target.cache.l1d / 2 &&
-         (pages <= kPages || blocks <= kFewBlocks);
+  return g.C * of_channel <= target.cache.l1d / 2 && pages <= kPages;
+}
+
+// Whether tiles should read whole slices in the image, whose vectors start at cache lines then. Otherwise each block of
+// rows brings the slice from L2 again. A copy costs as much as some 4096 bytes of that for each channel, on AVX2 and on
+// AVX-512.
+bool reads_well(const Target& target, const Gather& g, int64_t width, int64_t blocks) {
+  constexpr int64_t kCopy = 4096;
+  if (!target.tiles.in_place || g.source.c * target.tiles.stored_bytes % kLine != 0) return false;
+  if (stays_in_l1d(target, g, width)) return true;
+  return product(blocks, width, target.tiles.stored_bytes) <= kCopy &&
+         !target.outrun_prefetch(g.source.c);
 }
 
 }  // namespace

@@ -12,7 +12,7 @@ namespace convgrad::cpu {
 // One tap makes the pass a product of matrices. The lanes are pixels: a slice has as many as a tile is wide, in
 // all channels of the source. The rows are the destination's channels.
 struct PixelwiseBlocking {
-  static constexpr int64_t kVecs = 2;  // of pixels in a tile
+  static constexpr int64_t kVecs = 3;  // of pixels in a tile
 
   int64_t width;       // of a slice, in pixels
   int64_t slice_size;  // in elements

@@ -85,6 +85,7 @@ struct Slice {
   int64_t channel_stride;  // of the source
   int64_t vecs;
   int64_t destination;  // its first pixel in channel 0, in elements
+  bool in_place;        // whether the source is the tensor
   bool straight;        // whether tiles write into the destination, where these pixels are adjacent
 };
 
@@ -145,6 +146,7 @@ class PixelwiseLoops {
                         .channel_stride = in_place ? g.source.c : blocking.width,
                         .vecs = ceil_div(pixel_count, tiles.lanes),
                         .destination = pixels.destination(of_slice.front()),
+                        .in_place = in_place,
                         .straight = tiles.in_place && whole && pixels.destination_step() == 1 &&
                                     !operands.bias});
       strip += blocking.slice_size;
@@ -183,7 +185,8 @@ class PixelwiseLoops {
   // Chain by chain.
   void add_tile(TileArgs<Sum>& args, int64_t rows, const Sum* of_rows,
                 const Slice<Sum>& slice) const {
-    const auto tile = tiles.tile_for(args.row_stride, slice.vecs, rows);
+    const auto tile = slice.in_place ? tiles.tile[kStepsApart][slice.vecs][rows]
+                                     : tiles.tile_for(args.row_stride, slice.vecs, rows);
     int64_t channel = 0;
     do {
       args.a = of_rows + channel * weights.channel_stride;

@@ -110,7 +110,7 @@ class WinogradWeightLoops {
             scratch.grads + i * blocking.grad_stride() + from_first * layout.vector_size() * span;
         args.acc =
             sums + from_first * layout.block_size() + (c * kNumbers + i) * layout.vector_size();
-        tiles.tile[vecs][std::min(blocking.tile_rows, channels - c)](args);
+        tiles.tile_for(args.row_stride, vecs, std::min(blocking.tile_rows, channels - c))(args);
       }
   }
 
