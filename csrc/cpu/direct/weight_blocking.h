@@ -22,7 +22,8 @@ struct WeightBlocking {
   int64_t strip_channels;  // of a strip, which serves some tiles
   int64_t strip_image;     // of the strip of an image, in elements
 
-  static WeightBlocking of(const Target& target, const ConvShape& shape, const PassStrides& strides);
+  static WeightBlocking of(const Target& target, const ConvShape& shape,
+                           const PassStrides& strides);
 
   // Of a thread, in elements.
   int64_t packed_size() const {
