@@ -40,6 +40,7 @@ void tile(const std::string& isa, std::pair<int64_t, int64_t> rows_vecs, const M
             .length = step("length"),
             .a_step = step("a_step"),
             .b_step = step("b_step"),
+            .steps_ahead = cpu::kStepsAhead,
             .acc = at<T>(acc),
             .acc_stride = step("acc_stride"),
             .fresh = fresh});

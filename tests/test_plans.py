@@ -190,6 +190,7 @@ def test_a_plan_in_words() -> None:
         pytest.param(512, 28, "strips", id="many blocks would bring it from L2 each time"),
         pytest.param(128, 27, "strips", id="slices start within cache lines"),
         pytest.param(128, 64, "strips", id="channels push each other out of L1d"),
+        pytest.param(24, 64, "the tensor", id="they do, but very few blocks read a slice"),
     ],
 )
 @pytest.mark.parametrize("name", FAST)

@@ -138,6 +138,7 @@ class StretchLoops {
     TileArgs<Sum> args{};
     args.a = source, args.row_stride = layout.source.c;
     args.b_step = layout.grads.pixel, args.panel_stride = layout.grads.vector;
+    args.steps_ahead = kStepsAhead;
     args.acc = sums, args.acc_stride = shape.taps() * blocking.sums.vector_size();
     const int64_t vecs = blocking.sums.vectors_of(block).size();
     const auto tile = blocking.packed ? tiles.tile_for(args.row_stride, vecs, channels.size())

@@ -57,7 +57,8 @@ void tile(const TileArgs<Sum>& t) {
     const Sum* b = t.b + t.runs[run].b;
     for (int64_t i = 0; i < t.length; ++i, b += t.b_step) {
       if constexpr (KIND == kStepsApart)
-        prefetch_step<Sum, VECS * BYTES>(a[0] + kStepsAhead * t.a_step, b + kStepsAhead * t.b_step);
+        prefetch_step<Sum, VECS * BYTES>(a[0] + t.steps_ahead * t.a_step,
+                                         b + t.steps_ahead * t.b_step);
       Vector panel[VECS];
 #pragma GCC unroll 4
       for (int v = 0; v < VECS; ++v) load(b + v * panel_stride, panel[v]);

@@ -29,8 +29,9 @@ struct TileArgs {
   int64_t panel_stride;
   const Run* runs;
   int64_t run_count, length, a_step, b_step;
-  Sum* acc;            // written if `fresh`, otherwise added to
-  int64_t acc_stride;  // from row to row
+  int64_t steps_ahead;  // that the tile for steps far apart prefetches
+  Sum* acc;             // written if `fresh`, otherwise added to
+  int64_t acc_stride;   // from row to row
   bool fresh;
 };
 
@@ -203,9 +204,9 @@ constexpr int kMaxVecs = 4;
 
 // A tile for any distances, one whose rows are adjacent in A, and one whose vectors are adjacent in B while its steps are far
 // apart in memory. The processor prefetches no such steps by itself, so that this tile does it. A step takes 6 to 14 cycles,
-// and memory answers after 200 to 400.
+// and memory answers after 200 to 400. Where these lines crowd into few places of L1d, it prefetches fewer steps.
 enum TileKind { kAnyTile, kRowsAdjacent, kStepsApart, kTileKinds };
-constexpr int64_t kStepsAhead = 16;
+constexpr int64_t kStepsAhead = 16, kFewStepsAhead = 8;
 
 // Of slides. Eight sums hide the latency of a multiply-add on x86-64: four rows of two vectors, or seven of one, which
 // are half or all rows of the smallest common maps. Seven taps are those of the largest common kernels.

@@ -25,13 +25,13 @@ bool stays_in_l1d(const Target& target, const Gather& g, int64_t width) {
 
 // Whether tiles should read whole slices in the image, whose vectors start at cache lines then. Otherwise each block of
 // rows brings the slice from L2 again. A copy costs as much as some 4096 bytes of that for each channel, on AVX2 and on
-// AVX-512.
+// AVX-512, and a quarter where channels push each other out of L1d.
 bool reads_well(const Target& target, const Gather& g, int64_t width, int64_t blocks) {
-  constexpr int64_t kCopy = 4096;
+  constexpr int64_t kCopy = 4096, kCrowdedCopy = 1024;
   if (!target.tiles.in_place || g.source.c * target.tiles.stored_bytes % kLine != 0) return false;
   if (stays_in_l1d(target, g, width)) return true;
-  return product(blocks, width, target.tiles.stored_bytes) <= kCopy &&
-         !target.outrun_prefetch(g.source.c);
+  const int64_t copy = target.outrun_prefetch(g.source.c) ? kCrowdedCopy : kCopy;
+  return product(blocks, width, target.tiles.stored_bytes) <= copy;
 }
 
 }  // namespace
@@ -57,6 +57,8 @@ PixelwiseBlocking PixelwiseBlocking::of(const Target& target, const Gather& g) {
   b.parts = Blocks::covering(b.row_blocks.count,
                              Blocks::covering(blocks, wanted_items(target.threads)).count);
   b.in_place = pixels.source_step() == 1 && reads_well(target, g, b.width, b.row_blocks.count);
+  const int64_t ahead = target.outrun_prefetch(g.source.c) ? kFewStepsAhead : kStepsAhead;
+  b.steps_ahead = b.in_place && g.C > 2 * ahead ? ahead : 0;
   // The channels of a row are adjacent in forward, so that a tile's rows are as many streams.
   b.packs_weight = !tiles.in_place || g.weight.c != 1;
   return b;

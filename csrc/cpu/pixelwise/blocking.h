@@ -22,7 +22,8 @@ struct PixelwiseBlocking {
   int64_t row_width;  // of the packed weights of a block of rows and one channel, in elements
   Blocks parts;       // of row_blocks, that an item computes
   bool in_place;      // whether whole slices are read in the tensor
-  bool packs_weight;  // or tiles read it in the tensor
+  int64_t steps_ahead;  // channels that a tile prefetches there; none if sums are short
+  bool packs_weight;    // or tiles read it in the tensor
 
   static PixelwiseBlocking of(const Target& target, const Gather& g);
 

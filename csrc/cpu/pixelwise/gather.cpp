@@ -85,7 +85,7 @@ struct Slice {
   int64_t channel_stride;  // of the source
   int64_t vecs;
   int64_t destination;  // its first pixel in channel 0, in elements
-  bool in_place;        // whether the source is the tensor
+  bool far_steps;       // whether the channels are in the tensor, and tiles prefetch them
   bool straight;        // whether tiles write into the destination, where these pixels are adjacent
 };
 
@@ -146,7 +146,7 @@ class PixelwiseLoops {
                         .channel_stride = in_place ? g.source.c : blocking.width,
                         .vecs = ceil_div(pixel_count, tiles.lanes),
                         .destination = pixels.destination(of_slice.front()),
-                        .in_place = in_place,
+                        .far_steps = in_place && blocking.steps_ahead > 0,
                         .straight = tiles.in_place && whole && pixels.destination_step() == 1 &&
                                     !operands.bias});
       strip += blocking.slice_size;
@@ -160,16 +160,8 @@ class PixelwiseLoops {
     args.acc = slice.straight ? as_sums<Sum>(to) : sums;
     args.acc_stride = slice.straight ? g.destination.c : blocking.width;
     args.b_step = slice.channel_stride;
-    if (slice.straight) fetch_results(to, rows);
     add_tile(args, rows, of_rows, slice);
     if (!slice.straight) store_tile(channel, rows, slice.segments, sums);
-  }
-
-  // Prefetches the results' cache lines, so that the tile's last steps, which store, do not wait for memory.
-  void fetch_results(const Stored* to, int64_t rows) const {
-    for (int64_t row : Range{0, rows})
-      for (int64_t v : Range{0, blocking.kVecs})
-        __builtin_prefetch(to + row * g.destination.c + v * tiles.lanes, 1);
   }
 
   // What all tiles have in common.
@@ -178,15 +170,15 @@ class PixelwiseLoops {
     TileArgs<Sum> args{};
     args.runs = &kWhole, args.run_count = 1;
     args.row_stride = weights.row_stride, args.a_step = weights.channel_stride;
-    args.panel_stride = tiles.lanes;
+    args.panel_stride = tiles.lanes, args.steps_ahead = blocking.steps_ahead;
     return args;
   }
 
   // Chain by chain.
   void add_tile(TileArgs<Sum>& args, int64_t rows, const Sum* of_rows,
                 const Slice<Sum>& slice) const {
-    const auto tile = slice.in_place ? tiles.tile[kStepsApart][slice.vecs][rows]
-                                     : tiles.tile_for(args.row_stride, slice.vecs, rows);
+    const auto tile = slice.far_steps ? tiles.tile[kStepsApart][slice.vecs][rows]
+                                      : tiles.tile_for(args.row_stride, slice.vecs, rows);
     int64_t channel = 0;
     do {
       args.a = of_rows + channel * weights.channel_stride;
