@@ -122,7 +122,7 @@ def test_every_tile_has_a_loop_that_multiplies(tiles: dict[str, list[Instruction
 
 
 SPILLING = """
-0000000000001000 <convgrad::cpu::tile<float, 32, (convgrad::cpu::TileKind)1, 1, 8>>:
+0000000000001000 <convgrad::cpu::tile<float, 32, (convgrad::cpu::TileKind)1, 1, 8>(x)>:
     1000: xor    %eax,%eax
     1002: vmovups (%rdi),%ymm0
     1006: vfmadd231ps (%rsi),%ymm0,%ymm1

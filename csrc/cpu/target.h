@@ -11,6 +11,8 @@
 namespace convgrad::cpu {
 
 struct Target {
+  static constexpr int64_t kLine = 64;  // bytes of a cache line
+
   TileShape tiles{};
   Budget cache;
   Costs costs;
@@ -27,20 +29,19 @@ struct Target {
     return best;
   }
 
-  // Whether cache lines at a distance of `step` elements push each other out of L1d. It finds a line by the address modulo
-  // 4096 bytes, and as many lines of one residue have room as it has times 4096 bytes. These may take half of them.
-  bool is_crowded(int64_t lines, int64_t step) const {
+  // Whether places at a distance of `step` elements, each of them `width` bytes wide, push each other out of L1d. It finds
+  // a cache line by the address modulo 4096 bytes, and as many lines of one residue have room as it has times 4096 bytes.
+  // These may take half of them.
+  bool is_crowded(int64_t places, int64_t step, int64_t width = kLine) const {
     constexpr int64_t kModulus = 4096;
     const int64_t bytes = step % kModulus * tiles.stored_bytes;
-    return product(lines, std::max(kLine, std::gcd(bytes, kModulus))) > cache.l1d / 2;
+    return product(places, std::max(width, std::gcd(bytes, kModulus))) > cache.l1d / 2;
   }
 
   // Whether steps of this distance push what a tile has prefetched out of L1d before it is read.
   bool outrun_prefetch(int64_t step) const { return is_crowded(kStepsAhead, step); }
 
  private:
-  static constexpr int64_t kLine = 64;  // bytes
-
   double traffic(int64_t vecs, int64_t rows) const {
     const int64_t most = tiles.max_rows(vecs), of_tile = ceil_div(rows, ceil_div(rows, most));
     const int64_t a = ceil_div(of_tile * tiles.sum_bytes, kLine) * kLine;

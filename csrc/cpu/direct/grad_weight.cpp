@@ -145,8 +145,9 @@ class StretchLoops {
                                       : tiles.tile[kStepsApart][vecs][channels.size()];
     for (int64_t k_h : Range{0, shape.h.K})
       for (int64_t k_w : Range{0, shape.w.K}) {
-        const std::vector<Run>& of_tap = runs.along(layout.ys[k_h], layout.xs[k_w], args.length);
-        args.runs = of_tap.data(), args.run_count = of_tap.size();
+        const StretchRuns::Steps of_tap = runs.along(layout.ys[k_h], layout.xs[k_w]);
+        args.runs = of_tap.runs.data(), args.run_count = of_tap.runs.size();
+        args.length = of_tap.length;
         set_tap(k_h, k_w, layout, grads_of(block), args);
         if (args.run_count > 0 && args.length > 0) tile(args);
         args.acc += blocking.sums.vector_size();

@@ -64,19 +64,23 @@ class StretchRuns {
   StretchRuns(const Band& band, int64_t images, const StretchLayout& layout)
       : band(band), images(images), layout(layout) {}
 
-  // The runs of some rows and columns, and their length.
-  const std::vector<Run>& along(Range ys, Range xs, int64_t& length) {
+  struct Steps {
+    const std::vector<Run>& runs;
+    int64_t length;  // of each run
+  };
+
+  // Along some rows and columns of all images.
+  Steps along(Range ys, Range xs) {
     const bool rows_join = joins(xs.size(), layout.source.right, layout.source.down,
                                  layout.grads.pixel, layout.grads.row);
     const bool images_join = rows_join && joins(ys.size(), layout.source.down, layout.image_size,
                                                 layout.grads.row, layout.grads.image);
-    length = product(xs.size(), rows_join ? ys.size() : 1, images_join ? images : 1);
     make({0, images_join ? 1 : images}, rows_join ? Range{ys.lo, ys.lo + 1} : ys);
-    return runs;
+    return {runs, product(xs.size(), rows_join ? ys.size() : 1, images_join ? images : 1)};
   }
 
  private:
-  // Whether `count` steps lead from a place to the next one of a longer distance, on both sides.
+  // Whether `count` steps of one distance are as long as one step of the next, on both sides.
   static bool joins(int64_t count, int64_t source, int64_t source_next, int64_t grad,
                     int64_t grad_next) {
     return place(count, source) == source_next && place(count, grad) == grad_next;

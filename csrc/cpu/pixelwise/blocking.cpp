@@ -1,7 +1,6 @@
 #include "cpu/pixelwise/blocking.h"
 
 #include <algorithm>
-#include <numeric>
 
 #include "cpu/common/chains.h"
 #include "cpu/common/threads.h"
@@ -10,28 +9,27 @@
 namespace convgrad::cpu {
 namespace {
 
-constexpr int64_t kLine = 64, kModulus = 4096;  // bytes
-
-// Whether the channels of a slice stay in L1d while one block of rows after the other reads them. L1d finds a line by the
-// address modulo 4096 bytes, and as many lines of one residue have room as it has times 4096 bytes. A slice may take half
-// of them, in pages that the first level of the TLB has at once, three quarters of 64.
+// Whether the channels of a slice stay in L1d while one block of rows after the other reads them. They should be in pages
+// that the first level of the TLB has at once, three quarters of 64.
 bool stays_in_l1d(const Target& target, const Gather& g, int64_t width) {
-  constexpr int64_t kPages = 48;
-  const int64_t step = g.source.c * target.tiles.stored_bytes;
-  const int64_t of_channel = std::max(std::gcd(step, kModulus), width * target.tiles.stored_bytes);
-  const int64_t pages = g.C * std::min(step, kModulus) / kModulus;
-  return g.C * of_channel <= target.cache.l1d / 2 && pages <= kPages;
+  constexpr int64_t kPage = 4096, kPages = 48;
+  const int64_t step = std::min(g.source.c, kPage) * target.tiles.stored_bytes;
+  const int64_t pages = product(g.C, std::min(step, kPage)) / kPage;
+  return !target.is_crowded(g.C, g.source.c, width) && pages <= kPages;
 }
 
-// Whether tiles should read whole slices in the image, whose vectors start at cache lines then. Otherwise each block of
-// rows brings the slice from L2 again. A copy costs as much as some 4096 bytes of that for each channel, on AVX2 and on
-// AVX-512, and a quarter where channels push each other out of L1d.
+// Whether tiles should read whole slices in the image, of `width` bytes. Their vectors should start at cache lines.
+// Where a slice does not stay in L1d, each block of rows brings it from L2 again, and a copy costs as much as some of
+// these bytes for each channel. Layers were timed both ways: 128 filters (2880 bytes on AVX-512, 3072 on AVX2) gained
+// without a copy, and 256 (5568, 6144) lost; where channels push each other out of L1d, as at 32x32 pixels, 24 filters (576)
+// gained, and 64 (1536) did not.
 bool reads_well(const Target& target, const Gather& g, int64_t width, int64_t blocks) {
   constexpr int64_t kCopy = 4096, kCrowdedCopy = 1024;
-  if (!target.tiles.in_place || g.source.c * target.tiles.stored_bytes % kLine != 0) return false;
+  const int64_t in_line = g.source.c % Target::kLine * target.tiles.stored_bytes;
+  if (!target.tiles.in_place || in_line % Target::kLine != 0) return false;
   if (stays_in_l1d(target, g, width)) return true;
   const int64_t copy = target.outrun_prefetch(g.source.c) ? kCrowdedCopy : kCopy;
-  return product(blocks, width, target.tiles.stored_bytes) <= copy;
+  return product(blocks, width) <= copy;
 }
 
 }  // namespace
@@ -56,7 +54,8 @@ PixelwiseBlocking PixelwiseBlocking::of(const Target& target, const Gather& g) {
   const int64_t blocks = b.row_blocks.count * g.groups * b.slices.count;
   b.parts = Blocks::covering(b.row_blocks.count,
                              Blocks::covering(blocks, wanted_items(target.threads)).count);
-  b.in_place = pixels.source_step() == 1 && reads_well(target, g, b.width, b.row_blocks.count);
+  b.in_place = pixels.source_step() == 1 &&
+               reads_well(target, g, b.width * tiles.stored_bytes, b.row_blocks.count);
   const int64_t ahead = target.outrun_prefetch(g.source.c) ? kFewStepsAhead : kStepsAhead;
   b.steps_ahead = b.in_place && g.C > 2 * ahead ? ahead : 0;
   // The channels of a row are adjacent in forward, so that a tile's rows are as many streams.

@@ -12,7 +12,9 @@ namespace convgrad::cpu {
 // One tap makes the pass a product of matrices. The lanes are pixels: a slice has as many as a tile is wide, in
 // all channels of the source. The rows are the destination's channels.
 struct PixelwiseBlocking {
-  static constexpr int64_t kVecs = 3;  // of pixels in a tile
+  // Of pixels in a tile. 3 vectors x 9 rows load 12 times for 27 multiply-adds, and 3 x 4 rows 7 times for 12; two vectors
+  // would load 16 times for 28, and 8 times for 12.
+  static constexpr int64_t kVecs = 3;
 
   int64_t width;       // of a slice, in pixels
   int64_t slice_size;  // in elements
