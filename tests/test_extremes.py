@@ -72,6 +72,11 @@ CALLS = {
         "padding=((0, 2**60 - 1), (0, 0)))",
         [3.0, 0.0] * 2,  # the second tap meets padding alone
     ),
+    "taps_2^60_columns_apart_in_five_rows": (
+        "conv2d(ones(1, 1, 5, 1), ones(1, 1, 5, 3), dilation=(1, 2**60), "
+        "padding=((0, 0), (2**60, 2**60)))",
+        [5.0],  # of each row the tap in the middle; a copy of all sources would exceed 64 bits
+    ),
     "strides_of_a_single_row": (  # PyTorch allows any, because they read nothing
         "conv2d(torch.ones(2, 1, 1, 4).as_strided((2, 1, 1, 4), (4, 2**60 + 1, 2**61 + 1, 1)), "
         "ones(2, 1, 3, 3), padding=1)",

@@ -25,6 +25,16 @@ constexpr int64_t product(Ints... factors) {
   return overflow ? std::numeric_limits<int64_t>::max() : result;
 }
 
+// The sum of numbers that are not negative; the largest int64_t where it is larger.
+template <typename... Ints>
+constexpr int64_t total(Ints... terms) {
+  int64_t result = 0;
+  bool overflow = false;
+  for (const int64_t term : {static_cast<int64_t>(terms)...})
+    overflow = __builtin_add_overflow(result, term, &result) || overflow;
+  return overflow ? std::numeric_limits<int64_t>::max() : result;
+}
+
 // The distance in memory from pixel 0 to a pixel, in elements, along one axis or two. It is counted modulo
 // 2^64, because the place of a pixel in the padding can exceed int64_t. Such a pixel is never read, and places
 // inside the image are right.

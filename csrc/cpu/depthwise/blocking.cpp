@@ -56,7 +56,7 @@ PlaneBlocking PlaneBlocking::of(const Target& target, const Gather& g) {
     return PlaneStrip::size(g.h, g.w, rows, b.row.images.size, lanes);
   };
   b.rows = bands_of(target, g.h, g.h.D, [&](int64_t rows) {
-    return product(product(g.C, strip(rows)) + product(rows, b.row.width), bytes);
+    return product(total(product(g.C, strip(rows)), product(rows, b.row.width)), bytes);
   });
   b.strip_size = strip(b.rows.size);
   return b;
@@ -85,7 +85,7 @@ PlaneWeightBlocking PlaneWeightBlocking::of(const Target& target, const ConvShap
   };
   const int64_t most = std::max<int64_t>(1, kLongestPixelChain / (b.row.width / lanes));
   b.rows = bands_of(target, h, most, [&](int64_t rows) {
-    return product(product(b.C_in, strip(rows)) + product(rows, b.row.width), bytes);
+    return product(total(product(b.C_in, strip(rows)), product(rows, b.row.width)), bytes);
   });
   b.strip_size = strip(b.rows.size);
   const int64_t wanted = ceil_div(kReductionItems, shape.groups);

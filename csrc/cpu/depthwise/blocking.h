@@ -28,7 +28,7 @@ struct PlaneBlocking {
   // Of a thread, in elements.
   int64_t strips_size(const Gather& g) const { return product(g.C, strip_size); }
   int64_t sums_size() const { return product(rows.size, row.width); }
-  int64_t scratch_size(const Gather& g) const { return strips_size(g) + sums_size(); }
+  int64_t scratch_size(const Gather& g) const { return total(strips_size(g), sums_size()); }
 };
 
 // grad_weight with pixels of a row as lanes. An item is an output channel in a chunk of the bands of all images.
@@ -47,7 +47,7 @@ struct PlaneWeightBlocking {
   int64_t grad_size() const { return product(rows.size, row.width); }
   // Of a thread, in elements.
   int64_t scratch_size() const {
-    return product(C_in, strip_size) + grad_size() + product(C_in, sum_size);
+    return total(product(C_in, strip_size), grad_size(), product(C_in, sum_size));
   }
   // Of all threads, in elements: the taps of every chunk.
   int64_t taps_size(const ConvShape& shape) const {

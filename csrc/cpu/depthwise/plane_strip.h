@@ -49,7 +49,7 @@ class PlaneStrip {
                       int64_t lanes) {
     const StripOrder h = StripOrder::with_padding(walk_h, {0, rows});
     const StripOrder w = StripOrder::with_padding(walk_w, {0, walk_w.D});
-    return product(h.size(), w.size(), images) + lanes;
+    return total(product(h.size(), w.size(), images), lanes);
   }
 
   int64_t row_size() const { return product(w.size(), images); }
