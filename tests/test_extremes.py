@@ -77,6 +77,11 @@ CALLS = {
         "padding=((0, 0), (2**60, 2**60)))",
         [5.0],  # of each row the tap in the middle; a copy of all sources would exceed 64 bits
     ),
+    "taps_2^60_rows_apart_share_sources": (
+        "conv2d_weight(ones(1, 1, 1, 1), (1, 1, 4, 1), ones(1, 1, 2, 1), stride=(2**60, 1), "
+        "padding=((2**60 + 1, 2), (0, 0)))",
+        [0.0, 1.0, 0.0, 0.0],  # the second output starts one row above the image
+    ),
     "strides_of_a_single_row": (  # PyTorch allows any, because they read nothing
         "conv2d(torch.ones(2, 1, 1, 4).as_strided((2, 1, 1, 4), (4, 2**60 + 1, 2**61 + 1, 1)), "
         "ones(2, 1, 3, 3), padding=1)",

@@ -35,7 +35,7 @@ inline std::vector<ChannelSlide> slides_of_row(const Gather& g, const ChannelBlo
         slides.push_back({.source = g.w.source(pixels.first, taps.first_tap) * g.source.w,
                           .weight = taps.first_tap * blocking.width,
                           .first = pixels.first,
-                          .weight_stride = taps.tap_step * blocking.width,
+                          .weight_stride = place(taps.tap_step, blocking.width),
                           .pixels = pixels.rows,
                           .taps = taps.count,
                           .fresh = fresh});
@@ -132,11 +132,11 @@ class ChannelLoops {
                  const LaneSources<Sum>& source, const Sum* weight, const Row& row) const {
     SlideArgs<Sum> args{};
     args.source = source.first + slide.source;
-    args.source_stride = pixels_apart * g.w.step * g.source.w;
+    args.source_stride = place(pixels_apart, place(g.w.step, g.source.w));
     args.weight = weight + slide.weight, args.weight_stride = slide.weight_stride;
     args.runs = runs.data(), args.run_count = slide.taps == 0 ? 0 : runs.size();
     args.acc = row.first + slide.first * row.pixel_stride;
-    args.acc_stride = pixels_apart * row.pixel_stride;
+    args.acc_stride = place(pixels_apart, row.pixel_stride);
     args.fresh = slide.fresh;
     args.index = source.index;
     args.channels = g.C, args.weight_channel = product(g.taps(), blocking.width);

@@ -66,7 +66,7 @@ class BandSlides {
         slides.push_back({.source = row * strip.row_size(),
                           .weight = g.h.tap(taps.first_tap) * g.weight.h,
                           .sums = (pixels.first - ys.lo) * blocking.row.width,
-                          .weight_stride = taps.tap_step * g.h.weight_step * g.weight.h,
+                          .weight_stride = place(taps.tap_step, place(g.h.weight_step, g.weight.h)),
                           .rows = pixels.rows,
                           .taps = taps.count,
                           .tap_columns = blocking.tap_columns.at(i, g.w.T),
@@ -132,10 +132,10 @@ class PlaneLoops {
   void add_slide(const Slide& slide, const Sum* strip, const Sum* weight, bool fresh) const {
     SlideArgs<Sum> args{};
     args.source = strip + slide.source;
-    args.source_stride = band.pixels_apart * band.strip.row_size();
+    args.source_stride = place(band.pixels_apart, band.strip.row_size());
     args.weight = weight + slide.weight, args.weight_stride = slide.weight_stride;
     args.runs = band.runs.data() + slide.tap_columns.lo, args.run_count = slide.tap_columns.size();
-    args.acc = sums + slide.sums, args.acc_stride = band.pixels_apart * blocking.row.width;
+    args.acc = sums + slide.sums, args.acc_stride = place(band.pixels_apart, blocking.row.width);
     args.fresh = fresh;
     for (int64_t left = blocking.row.width / tiles.lanes; left > 0;) {
       const int64_t vecs = std::min<int64_t>(left, kMaxSlideVecs);

@@ -139,10 +139,10 @@ class ChannelWeightLoops {
     if (slide.taps.count == 0) return;
     SlideTapsArgs<Sum> args{};
     args.source = source.first, args.index = source.index, args.channel = source.channel;
-    args.source_stride = pixels_apart * w.step * operands.input.w;
-    args.grad = grad, args.grad_stride = pixels_apart * to_grad;
+    args.source_stride = place(pixels_apart, place(w.step, operands.input.w));
+    args.grad = grad, args.grad_stride = place(pixels_apart, to_grad);
     args.runs = slide.runs.data(), args.run_count = slide.runs.size(), args.length = 1;
-    args.acc_column = w.T * tiles.lanes, args.acc_stride = slide.taps.tap_step * tiles.lanes;
+    args.acc_column = w.T * tiles.lanes, args.acc_stride = place(slide.taps.tap_step, tiles.lanes);
     const auto all = static_cast<int64_t>(columns.size());
     const Blocks blocks = Blocks::covering(all, tiles.slide_columns(slide.taps.count));
     for (int64_t i : Range{0, blocks.count}) {

@@ -123,11 +123,11 @@ class PlaneWeightLoops {
     const int64_t apart = TapGroup::pixels_apart(pass.h), lanes = tiles.lanes;
     SlideTapsArgs<Sum> args{};
     args.source = strips + c * blocking.strip_size;
-    args.source_stride = apart * band.strip.row_size();
-    args.grad = grads, args.grad_stride = apart * blocking.row.width;
+    args.source_stride = place(apart, band.strip.row_size());
+    args.grad = grads, args.grad_stride = place(apart, blocking.row.width);
     args.runs = slide.runs.data(), args.run_count = slide.runs.size();
     args.length = blocking.row.width / lanes, args.source_step = args.grad_step = lanes;
-    args.acc_column = lanes, args.acc_stride = slide.taps.tap_step * pass.w.T * lanes;
+    args.acc_column = lanes, args.acc_stride = place(slide.taps.tap_step, pass.w.T * lanes);
     Sum* const of_input = sums + c * blocking.sum_size + slide.taps.first_tap * pass.w.T * lanes;
     const Blocks blocks = Blocks::covering(pass.w.T, tiles.slide_columns(slide.taps.count));
     for (int64_t i : Range{0, blocks.count}) {
