@@ -97,9 +97,6 @@ def pairs_inside(axis: Axis, kernel_size: int) -> int:
     return sum(hi - lo for lo, hi in map(axis.outputs_of_tap, range(kernel_size)))
 
 
-TINY = Layer("tiny", "tiny", 2, 4, 5, 5, 4, 3, 3, 1, 1, 1, 1, 1)
-
-
 def class_names() -> list[str]:
     return sorted(path.stem for path in SHAPES.glob("*.txt") if path.stem != QUICK)
 

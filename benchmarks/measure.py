@@ -21,7 +21,7 @@ import torch
 from torch import Tensor
 
 from benchmarks import machine
-from benchmarks.layers import TINY, Form, Layer, Operands, make_operands
+from benchmarks.layers import Form, Layer, Operands, make_operands
 from benchmarks.peers import PEERS, PeerJob
 from benchmarks.sides import BASELINE, PASSES, WINOGRAD, Job, Results, Side
 from benchmarks.verify import WINOGRAD_GROWTH, problem_of, reduction_of
@@ -194,7 +194,8 @@ def extra_bytes(job: Job) -> int | None:
 
 
 def extra_of_job(job: Job) -> int:
-    replace(job, layer=TINY).side().results()  # loads code and starts threads
+    one_image = replace(job, layer=replace(job.layer, N=1))
+    one_image.side().results()  # loads the code of its paths and starts threads
     return extra_of_call(job.side().results)
 
 

@@ -36,9 +36,9 @@ class Plan:
 
     Attributes:
         pass_name: ``'forward'``, ``'grad_input'`` or ``'grad_weight'``.
-        path: ``'direct'``, ``'depthwise'``, ``'pixelwise'`` or ``'winograd'``, whose loops are in
-            the folders of csrc/cpu of these names; ``'zeros'`` where no tap meets a pixel; or
-            ``'reference'``.
+        path: ``'direct'``, ``'depthwise'``, ``'pixelwise'``, ``'rowwise'`` or ``'winograd'``, whose
+            loops are in the folders of csrc/cpu of these names; ``'zeros'`` where no tap meets a
+            pixel; or ``'reference'``.
         reason: why this path, in words.
         phases: how many phases of grad_input have this plan; 1 for the other passes.
         blocking: the parts of the blocking by name, such as the rows and vectors of a tile.

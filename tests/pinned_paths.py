@@ -32,6 +32,9 @@ class Pinned:
         }
 
 
+WIDE = ("avx512 float32", "avx512 float64", "avx2 float32")  # more than four lanes
+NARROW = ("avx2 float64", *KERNELS[4:])
+
 DEPTHWISE = {"forward": "depthwise", "grad_input": "depthwise", "grad_weight": "depthwise"}
 
 DEFAULT = (
@@ -53,9 +56,9 @@ DEFAULT = (
         **{**DEPTHWISE, "grad_input": "4 depthwise"},
     ),
     Pinned(
-        "one channel of the input; grad_input sums over twenty filters",
+        "one channel of the input, which grad_input sums over twenty filters",
         "mnist",
-        **{**DEPTHWISE, "grad_input": "direct"},
+        **{**DEPTHWISE, "grad_input": "rowwise"},
     ),
     Pinned(
         "1x1: pixels meet one tap on the way there and back; grad_weight has paths of its own",
@@ -74,19 +77,58 @@ DEFAULT = (
         "r50.res3a_s2 r50.res5a_s2",
         grad_input="3 direct, 1 pixelwise",
     ),
+    Pinned("4x4 and 5x10 of stride 2", "gan.d3 deepbench.sp", grad_input="4 direct"),
     Pinned(
-        "4x4, 5x10, 7x7 of stride 2", "gan.d1 gan.d3 deepbench.sp r50.conv1", "direct", "4 direct"
+        "three channels of the input, which fill few lanes of a vector",
+        "gan.d1 r50.conv1",
+        forward="rowwise",
+        grad_input="4 rowwise",
+        kernels=WIDE,
     ),
-    Pinned("11x11 of stride 4: 2 or 3 taps an axis", "alex.1", grad_input="16 direct"),
     Pinned(
-        "kernel = stride: a tap a phase, but three channels fill no rows",
-        "convnext.patch",
+        "three of four lanes are filled",
+        "gan.d1 r50.conv1",
+        forward="rowwise",
+        grad_input="4 direct",
+        kernels=NARROW,
+    ),
+    Pinned(
+        "11x11 of stride 4: 2 or 3 taps an axis",
+        "alex.1",
+        forward="rowwise",
+        grad_input="16 rowwise",
+        kernels=("avx512 float32", "avx2 float32"),
+    ),
+    Pinned(
+        "the same, of narrow vectors",
+        "alex.1",
+        forward="rowwise",
         grad_input="16 direct",
+        kernels=("baseline float32",),
     ),
-    Pinned("the same, 16 times 16 phases", "vit.p16", grad_input="256 direct"),
+    Pinned(
+        "the same: eleven rows of sources are more than 64 KiB of float64",
+        "alex.1",
+        grad_input="16 rowwise",
+        kernels=("avx512 float64",),
+    ),
+    Pinned(
+        "the same, of narrow vectors",
+        "alex.1",
+        grad_input="16 direct",
+        kernels=("avx2 float64", "baseline float64"),
+    ),
+    Pinned(
+        "kernel = stride: a source is read once, and three channels fill few lanes",
+        "convnext.patch",
+        grad_input="16 rowwise",
+        kernels=WIDE,
+    ),
+    Pinned("the same, of narrow vectors", "convnext.patch", grad_input="16 direct", kernels=NARROW),
+    Pinned("16 times 16 phases", "vit.p16", grad_input="256 rowwise", kernels=WIDE),
+    Pinned("the same, of narrow vectors", "vit.p16", grad_input="256 direct", kernels=NARROW),
 )
 
-WIDE = ("avx512 float32", "avx512 float64", "avx2 float32")  # more than four lanes
 ALL = {"forward": "winograd", "grad_input": "winograd", "grad_weight": "winograd"}
 
 # Where Winograd is allowed; the other layers keep their paths.
@@ -153,13 +195,15 @@ WINOGRAD = (
     Pinned(
         "7x7 of stride 2 has a phase of 3x3 taps, and few channels fill a part of a vector",
         "r50.conv1",
-        grad_input="3 direct, 1 winograd",
+        forward="rowwise",
+        grad_input="3 rowwise, 1 winograd",
         kernels=WIDE,
     ),
     Pinned(
         "11x11 of stride 4 has nine phases of 3x3 taps, and three channels fill a part of 16 lanes",
         "alex.1",
-        grad_input="7 direct, 9 winograd",
+        forward="rowwise",
+        grad_input="7 rowwise, 9 winograd",
         kernels=("avx512 float32",),
     ),
 )

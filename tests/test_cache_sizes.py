@@ -91,12 +91,13 @@ def test_forward_and_grad_input_have_the_same_digits(case: Case, dtype: torch.dt
 
 
 # What a thread needs, whatever the caches: a row of pixels and its sums, the maps of a vector of
-# groups, a panel, or the transformed tiles of a register tile, which are 16 numbers for each output
-# tile.
+# groups, a panel, the padded sources of a row, or the transformed tiles of a register tile, which
+# are 16 numbers for each output tile.
 LEAST_SCRATCH = {
     "direct": 64,
     "depthwise": 32,
     "pixelwise": 8,
+    "rowwise": 64,
     "winograd": 192,
     "zeros": 0,
 }  # in KiB

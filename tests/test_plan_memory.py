@@ -67,9 +67,10 @@ def check(
     assert all(plan.scratch_bytes <= MEBIBYTE for plan in found)
     expected = planned_bytes(found)
     allocated = peak_bytes(call_of(layer, pass_name, layout), trace)
-    if len({plan.path for plan in found}) == 1:
+    alone = len(found) == 1 or found[0].path != "rowwise"  # whose phases pack for themselves
+    if len({plan.path for plan in found}) == 1 and alone:
         assert allocated == expected
-    else:  # a path may free its packed weight before the next one packs
+    else:  # a path or phase may free its packed weight before the next one packs
         assert expected / 2 <= allocated <= expected
 
 

@@ -14,6 +14,7 @@
 #include "cpu/direct/grad_weight.h"
 #include "cpu/pixelwise/gather.h"
 #include "cpu/report.h"
+#include "cpu/rowwise/gather.h"
 #include "cpu/winograd/gather.h"
 #include "cpu/winograd/grad_weight.h"
 #include "cpu/winograd/permission.h"
@@ -60,6 +61,8 @@ void run_gather(const Tiles<Stored, Sum>& tiles, const Target& target, const Gat
     gather_groups(tiles, g, operands, *groups);
   else if (const auto* planes = std::get_if<PlaneBlocking>(&blocking))
     gather_planes(tiles, g, operands, *planes);
+  else if (const auto* rowwise = std::get_if<RowwiseBlocking>(&blocking))
+    gather_rowwise(tiles, g, operands, *rowwise);
   else if (const auto* winograd = std::get_if<WinogradBlocking>(&blocking))
     gather_winograd(tiles, g, operands, *winograd);
 }

@@ -80,6 +80,12 @@ Plan plane_plan(const Target& target, const Gather& g) {
   return plan_of("depthwise", kFewChannels, target, b, {0, b.scratch_size(g)});
 }
 
+Plan rowwise_plan(const Target& target, const Gather& g) {
+  const RowwiseBlocking b = RowwiseBlocking::of(target, g);
+  return plan_of("rowwise", "source or destination has few channels: lanes are pixels of a row",
+                 target, b, {b.packed_size(g), b.scratch_size(g)});
+}
+
 constexpr const char* kWinogradPays =
     "Winograd is allowed, and saves more multiplications than its transforms cost";
 
@@ -128,6 +134,7 @@ Plan plan_gather(const Target& target, const Gather& g) {
   if (!not_pixelwise) return pixelwise_plan(target, g);
   const char* const not_winograd = why_not_winograd(target, g);
   if (!not_winograd) return winograd_plan(target, g);
+  if (!RowwiseBlocking::why_not(target, g)) return rowwise_plan(target, g);
   return direct_plan(target, g, g.taps() == 1 ? not_pixelwise : not_winograd);
 }
 

@@ -9,6 +9,7 @@
 #include "cpu/direct/blocking.h"
 #include "cpu/direct/weight_blocking.h"
 #include "cpu/pixelwise/blocking.h"
+#include "cpu/rowwise/blocking.h"
 #include "cpu/target.h"
 #include "cpu/winograd/blocking.h"
 #include "cpu/winograd/weight_blocking.h"
@@ -18,7 +19,7 @@ namespace convgrad::cpu {
 // A phase of grad_input that no tap meets has no blocking: it is zero.
 using Blocking =
     std::variant<std::monostate, DirectBlocking, PixelwiseBlocking, ChannelBlocking, MapBlocking,
-                 GroupBlocking, PlaneBlocking, WinogradBlocking, WeightBlocking,
+                 GroupBlocking, PlaneBlocking, RowwiseBlocking, WinogradBlocking, WeightBlocking,
                  ChannelWeightBlocking, PlaneWeightBlocking, WinogradWeightBlocking>;
 
 struct Plan {

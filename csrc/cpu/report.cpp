@@ -75,6 +75,14 @@ Details details(const PlaneBlocking& b, const TileShape& tiles) {
           {"images of an item", times(b.row.images.size)}};
 }
 
+Details details(const RowwiseBlocking& b, const TileShape&) {
+  return {{"lanes", "pixels of a row"},
+          {"tile, rows x vectors", times(b.channels.size, b.vecs.size)},
+          {"band, rows", times(b.rows.size)},
+          {"images of an item", times(b.row.images.size)},
+          {"chain, channels x taps", chain_of(b.chains)}};
+}
+
 Details details(const PlaneWeightBlocking& b, const TileShape&) {
   return {{"lanes", "pixels of a row"},
           {"band, rows", times(b.rows.size)},

@@ -40,20 +40,21 @@ struct Chains {
   Blocks channels, taps_h, taps_w;  // of a chain
 
   static Chains of(int64_t C, int64_t T_h, int64_t T_w) {
+    if (runs_along_channels(C, T_w)) return along_channels(C, T_h, T_w);
     const int64_t longest = longest_chain(product(C, T_h, T_w));
-    const auto fitting = [&](int64_t products) {
-      return std::max<int64_t>(1, longest / std::max<int64_t>(1, products));
-    };
     Chains chains{C, T_h, T_w, {}, {}, Blocks::covering(T_w, longest)};
-    if (runs_along_channels(C, T_w)) {
-      chains.channels = Blocks::covering(C, fitting(chains.taps_w.size));
-      chains.taps_h =
-          Blocks::covering(T_h, fitting(product(chains.channels.size, chains.taps_w.size)));
-    } else {
-      chains.taps_h = Blocks::covering(T_h, fitting(T_w));
-      const bool whole = chains.taps_h.count * chains.taps_w.count <= 1;
-      chains.channels = Blocks::covering(C, whole ? fitting(product(T_h, T_w)) : 1);
-    }
+    chains.taps_h = Blocks::covering(T_h, fitting(longest, T_w));
+    const bool whole = chains.taps_h.count * chains.taps_w.count <= 1;
+    chains.channels = Blocks::covering(C, whole ? fitting(longest, product(T_h, T_w)) : 1);
+    return chains;
+  }
+
+  static Chains along_channels(int64_t C, int64_t T_h, int64_t T_w) {
+    const int64_t longest = longest_chain(product(C, T_h, T_w));
+    Chains chains{C, T_h, T_w, {}, {}, Blocks::covering(T_w, longest)};
+    chains.channels = Blocks::covering(C, fitting(longest, chains.taps_w.size));
+    chains.taps_h =
+        Blocks::covering(T_h, fitting(longest, product(chains.channels.size, chains.taps_w.size)));
     return chains;
   }
 
@@ -75,6 +76,12 @@ struct Chains {
   static int64_t levels_of(int64_t chains) {
     const Blocks groups = groups_of(chains);
     return groups.count <= 1 ? 1 : 1 + levels_of(groups.size);
+  }
+
+ private:
+  // The number of items with so many products each that fit into a chain.
+  static int64_t fitting(int64_t longest, int64_t products) {
+    return std::max<int64_t>(1, longest / std::max<int64_t>(1, products));
   }
 };
 

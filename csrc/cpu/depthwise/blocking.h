@@ -5,7 +5,7 @@
 
 #include "cpu/common/blocks.h"
 #include "cpu/common/gather.h"
-#include "cpu/depthwise/plane_strip.h"
+#include "cpu/common/plane_strip.h"
 #include "cpu/target.h"
 
 namespace convgrad::cpu {

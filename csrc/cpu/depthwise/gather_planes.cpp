@@ -7,9 +7,10 @@
 #include <cmath>
 #include <vector>
 
+#include "cpu/common/meetings.h"
+#include "cpu/common/plane_strip.h"
 #include "cpu/common/scratch.h"
 #include "cpu/common/threads.h"
-#include "cpu/depthwise/plane_strip.h"
 #include "geometry/tap_groups.h"
 
 namespace convgrad::cpu {
@@ -104,7 +105,10 @@ class PlaneLoops {
       if (is_finite(weight))
         add_slides(weight);
       else
-        for (int64_t n : images) add_meetings(n, group, weight, sums_of(n - images.lo));
+        for (int64_t n : images)
+          for (int64_t y : band.ys)
+            sum_meetings(g, operands.source_at(g, n, group * g.C), weight, y,
+                         sums_of(n - images.lo) + (y - band.ys.lo) * blocking.row.width);
       for (int64_t n : images) store(n, group * g.M + m, sums_of(n - images.lo));
     }
   }
@@ -142,28 +146,6 @@ class PlaneLoops {
       tiles.slide[kByNumbers][vecs][slide.rows][slide.taps](args);
       args.source += vecs * tiles.lanes, args.acc += vecs * tiles.lanes, left -= vecs;
     }
-  }
-
-  // Meeting by meeting, because the product of an infinite weight and a zero of the padding is NaN.
-  void add_meetings(int64_t n, int64_t group, const Sum* weight, Sum* to) const {
-    for (int64_t y : band.ys)
-      for (int64_t x : Range{0, g.w.D}) {
-        Sum sum = 0;
-        for (int64_t c : Range{0, g.C})
-          sum += sum_of_meetings(operands.source_at(g, n, group * g.C + c), weight + c * g.weight.c,
-                                 y, x);
-        to[(y - band.ys.lo) * blocking.row.width + x] = sum;
-      }
-  }
-
-  Sum sum_of_meetings(const Stored* plane, const Sum* weight, int64_t y, int64_t x) const {
-    Sum sum = 0;
-    for (int64_t t_h : g.h.taps_of(y))
-      for (int64_t t_w : g.w.taps_of(x))
-        sum += weight[g.h.tap(t_h) * g.weight.h + g.w.tap(t_w) * g.weight.w] *
-               static_cast<Sum>(
-                   plane[g.h.source(y, t_h) * g.source.h + g.w.source(x, t_w) * g.source.w]);
-    return sum;
   }
 
   void store(int64_t n, int64_t channel, const Sum* from) const {

@@ -7,9 +7,9 @@
 #include <cmath>
 #include <vector>
 
+#include "cpu/common/plane_strip.h"
 #include "cpu/common/scratch.h"
 #include "cpu/common/threads.h"
-#include "cpu/depthwise/plane_strip.h"
 #include "geometry/tap_groups.h"
 
 namespace convgrad::cpu {

@@ -1,0 +1,96 @@
+#include "cpu/rowwise/blocking.h"
+
+#include <algorithm>
+
+#include "cpu/common/threads.h"
+
+namespace convgrad::cpu {
+namespace {
+
+constexpr const char* kManyChannels = "neither source nor destination has few channels";
+constexpr const char* kAdjacentChannels = "pixels of a row are not adjacent";
+constexpr const char* kPadding = "most pixels meet the padding";
+constexpr const char* kLargeStrip = "the padded sources of a row are too large for the cache";
+constexpr const char* kLongSum = "the sum needs several levels of chains";
+
+// Whether the source has few channels, and several pixels read each source. The sums are then cut for channels whatever the
+// other extents are: no digits depend on those.
+bool has_few_sources(const Gather& g) {
+  constexpr int64_t kMost = 4, kFewPixels = 8;
+  return g.C <= kMost && g.w.step < g.w.T && g.w.D >= kFewPixels;
+}
+
+// Whether a vector of pixels of the destination has twice as many lanes in use as one of its channels. The sums are those of
+// the loops over all taps.
+bool has_few_destinations(const Gather& g, const PlaneRow& row, int64_t lanes) {
+  const int64_t pixels = product(row.images.size, g.w.D);
+  const int64_t channels = ceil_div(g.M, lanes) * lanes;
+  return g.channels_inside() && product(2, g.M, row.width) <= product(channels, pixels);
+}
+
+// The others cost as much as if they did.
+bool most_meet_all_taps(const Walk& walk) { return 2 * walk.interior().size() >= walk.D; }
+
+// Of the widest tile that has a row for each channel of the destination; or of three vectors, which load fewer numbers for
+// each multiply-add than two or four do.
+int64_t tile_vecs(const TileShape& tiles, int64_t M) {
+  return tiles.max_rows(kMaxVecs) >= M ? kMaxVecs : 3;
+}
+
+// The strips of a thread take this part of its scratch.
+int64_t strips_bytes(const Target& target) { return target.cache.sixteenths(8); }
+
+// Of one channel of the source in a band of `rows` rows, in elements. An odd number of cache lines: at a multiple of a page,
+// all channels would be in one set of the cache.
+int64_t strip_size(const Target& target, const Gather& g, int64_t rows, int64_t images) {
+  const int64_t line = Target::kLine / target.tiles.sum_bytes;
+  const int64_t size = PlaneStrip::size(g.h, g.w, rows, images, target.tiles.lanes);
+  return product(ceil_div(size, line) | 1, line);
+}
+
+// The largest band whose strips fit, if there is one, in as many bands as give every thread an item.
+Blocks bands_of(const Target& target, const Gather& g, const RowwiseBlocking& b) {
+  const int64_t bytes = product(g.C, target.tiles.sum_bytes);
+  const int64_t items = std::max<int64_t>(1, b.items_of_band(g));
+  const int64_t bands = ceil_div(wanted_items(target.threads), items);
+  const int64_t most =
+      std::min(ceil_div(g.h.D, bands), strips_bytes(target) / product(bytes, b.row.width));
+  Blocks rows = Blocks::covering(g.h.D, std::max<int64_t>(1, most));
+  while (rows.size > 1 &&
+         product(bytes, strip_size(target, g, rows.size, b.row.images.size)) > strips_bytes(target))
+    rows = Blocks::covering(g.h.D, rows.size - 1);
+  return rows;
+}
+
+}  // namespace
+
+RowwiseBlocking RowwiseBlocking::of(const Target& target, const Gather& g) {
+  const TileShape& tiles = target.tiles;
+  RowwiseBlocking b{};
+  b.chains = Chains::along_channels(g.C, g.h.T, g.w.T);
+  b.row = PlaneRow::of(g.w, g.N, tiles.lanes);
+  b.vecs = Blocks::covering(b.row.width / tiles.lanes, tile_vecs(tiles, g.M));
+  b.channels = Blocks::covering(g.M, tiles.max_rows(b.vecs.size));
+  b.rows = bands_of(target, g, b);
+  b.strip_size = cpu::strip_size(target, g, b.rows.size, b.row.images.size);
+  return b;
+}
+
+const char* RowwiseBlocking::why_not(const Target& target, const Gather& g) {
+  // Of the sources of one row of one image: a number that no processor changes, because digits depend on it.
+  constexpr int64_t kLargestRow = 64 << 10;
+  const int64_t bytes = product(g.C, target.tiles.sum_bytes);
+  if (g.source.w != 1) return kAdjacentChannels;
+  if (!most_meet_all_taps(g.h) || !most_meet_all_taps(g.w)) return kPadding;
+  if (has_few_sources(g)) {
+    if (product(bytes, cpu::strip_size(target, g, 1, 1)) > kLargestRow) return kLargeStrip;
+  } else {
+    const RowwiseBlocking b = of(target, g);
+    if (!has_few_destinations(g, b.row, target.tiles.lanes)) return kManyChannels;
+    if (product(bytes, b.strip_size) > strips_bytes(target)) return kLargeStrip;
+  }
+  const Chains chains = Chains::along_channels(g.C, g.h.T, g.w.T);
+  return Chains::levels_of(chains.count()) > 1 ? kLongSum : nullptr;
+}
+
+}  // namespace convgrad::cpu
