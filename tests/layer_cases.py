@@ -53,6 +53,7 @@ OTHERS = (
     case("narrow", "a map of three columns", (40, 40), (29, 3), padding=1),
     case("depthwise", "one channel a group", (32, 32), (14, 15), groups=32, padding=1),
     case("depthwise_map", "rows of eight pixels", (37, 37), (9, 8), N=2, groups=37, padding=1),
+    case("few_filters", "pixels fill more lanes", (24, 2), (11, 19), N=3, padding=1),
     case("multiplier", "two filters a channel", (16, 32), (13, 12), groups=16, padding=1),
 )
 LAYERS = TAKEN_BY_WINOGRAD + OTHERS
