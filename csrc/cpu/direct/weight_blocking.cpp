@@ -56,7 +56,16 @@ class Cutting {
     const int64_t lanes =
         std::max<int64_t>(int64_t{kMaxVecs} * target.tiles.lanes, lanes_of_part());
     const int64_t fitting = packed_bytes() / (lanes * target.tiles.sum_bytes);
-    return std::clamp<int64_t>(fitting, 1, kLongestPixelChain);
+    return std::clamp<int64_t>(std::min(fitting, pixels_in_l1d()), 1, kLongestPixelChain);
+  }
+
+  // Every tap reads the vectors of a stretch again. A tile of few rows uses them for few multiply-adds, two a cycle: beyond
+  // this number of bytes for each of them, L2 brings too few, and the vectors have two thirds of L1d.
+  int64_t pixels_in_l1d() const {
+    constexpr int64_t kBytes = 12;
+    const int64_t vecs = target.tile_vecs(shape.C_in_per_group());
+    if (target.tiles.vector_bytes() <= kBytes * rows_of_tile(vecs)) return kLongestPixelChain;
+    return target.cache.l1d * 2 / 3 / (vecs * target.tiles.vector_bytes());
   }
 
   // Fewer rows and images where the strip of a tile would be too large.
