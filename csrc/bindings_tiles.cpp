@@ -19,6 +19,7 @@ void tile(const std::string& isa, std::pair<int64_t, int64_t> rows_vecs, const M
           const Memory& b, const Memory& acc, const py::dict& steps, bool fresh) {
   const auto [rows, vecs] = rows_vecs;
   const auto step = [&](const char* name) { return steps[name].cast<int64_t>(); };
+  const auto if_given = [&](const char* name) { return steps.contains(name) ? step(name) : 0; };
   const std::vector<cpu::Run> runs = runs_of(steps);
   dispatch(isa, a.first, [&](auto zero, const auto& tiles) {
     using T = decltype(zero);
@@ -43,7 +44,10 @@ void tile(const std::string& isa, std::pair<int64_t, int64_t> rows_vecs, const M
             .steps_ahead = cpu::kStepsAhead,
             .acc = at<T>(acc),
             .acc_stride = step("acc_stride"),
-            .fresh = fresh});
+            .fresh = fresh,
+            .more_tiles = if_given("more_tiles"),
+            .b_next = if_given("b_next"),
+            .acc_next = if_given("acc_next")});
   });
 }
 

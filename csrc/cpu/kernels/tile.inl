@@ -43,8 +43,10 @@ inline void prefetch_step(const Sum* a, const Sum* b) {
     __builtin_prefetch(reinterpret_cast<const char*>(b) + byte);
 }
 
+// One tile, from B at `from` to sums at `to`.
 template <typename Sum, int BYTES, TileKind KIND, int VECS, int ROWS>
-void tile(const TileArgs<Sum>& t) {
+inline __attribute__((always_inline)) void one_tile(const TileArgs<Sum>& t, const Sum* from,
+                                                    Sum* to) {
   using Vector = typename VectorOf<Sum, BYTES>::type;
   const int64_t row_stride = KIND == kRowsAdjacent ? 1 : t.row_stride;
   const int64_t panel_stride = KIND == kStepsApart ? BYTES / sizeof(Sum) : t.panel_stride;
@@ -54,7 +56,7 @@ void tile(const TileArgs<Sum>& t) {
     const Sum* first = t.a + place(1, t.from, 1, t.runs[run].a);
     const Sum* a[(ROWS + 3) / 4];
     for (int r = 0; r < ROWS; r += 4) a[r / 4] = first + r * row_stride;
-    const Sum* b = t.b + t.runs[run].b;
+    const Sum* b = from + t.runs[run].b;
     for (int64_t i = 0; i < t.length; ++i, b += t.b_step) {
       if constexpr (KIND == kStepsApart)
         prefetch_step<Sum, VECS * BYTES>(a[0] + t.steps_ahead * t.a_step,
@@ -70,7 +72,15 @@ void tile(const TileArgs<Sum>& t) {
       for (int r = 0; r < ROWS; r += 4) a[r / 4] += t.a_step;
     }
   }
-  store_sums<Sum, Vector, VECS, ROWS>(acc, t.acc, t.acc_stride, t.fresh);
+  store_sums<Sum, Vector, VECS, ROWS>(acc, to, t.acc_stride, t.fresh);
+}
+
+template <typename Sum, int BYTES, TileKind KIND, int VECS, int ROWS>
+void tile(const TileArgs<Sum>& t) {
+  const Sum* b = t.b;
+  Sum* acc = t.acc;
+  for (int64_t left = t.more_tiles; left >= 0; --left, b += t.b_next, acc += t.acc_next)
+    one_tile<Sum, BYTES, KIND, VECS, ROWS>(t, b, acc);
 }
 
 }  // namespace

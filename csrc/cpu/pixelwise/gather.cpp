@@ -83,6 +83,8 @@ struct Slice {
   const std::vector<Segment>& segments;
   const Sum* source;
   int64_t channel_stride;  // of the source
+  int64_t more;            // slices that follow at the same distance, and are computed by one call
+  int64_t source_next;     // from slice to slice
   int64_t vecs;
   int64_t destination;  // its first pixel in channel 0, in elements
   bool far_steps;       // whether the channels are in the tensor, and tiles prefetch them
@@ -141,17 +143,33 @@ class PixelwiseLoops {
       const bool in_place = whole && blocking.in_place;
       const Stored* const image = operands.source + inside.source + group * g.C * g.source.c;
       const int64_t pixel_count = of_slice.back().at + of_slice.back().xs.size();
-      slices.push_back({.segments = of_slice,
-                        .source = in_place ? as_sums<Sum>(image) : strip,
-                        .channel_stride = in_place ? g.source.c : blocking.width,
-                        .vecs = ceil_div(pixel_count, tiles.lanes),
-                        .destination = pixels.destination(of_slice.front()),
-                        .far_steps = in_place && blocking.steps_ahead > 0,
-                        .straight = tiles.in_place && whole && pixels.destination_step() == 1 &&
-                                    !operands.bias});
+      const Slice<Sum> slice{
+          .segments = of_slice,
+          .source = in_place ? as_sums<Sum>(image) : strip,
+          .channel_stride = in_place ? g.source.c : blocking.width,
+          .more = 0,
+          .source_next = in_place ? blocking.width : blocking.slice_size,
+          .vecs = ceil_div(pixel_count, tiles.lanes),
+          .destination = pixels.destination(of_slice.front()),
+          .far_steps = in_place && blocking.steps_ahead > 0,
+          .straight = tiles.in_place && whole && pixels.destination_step() == 1 && !operands.bias};
+      if (!slices.empty() && follows(slices.back(), slice))
+        ++slices.back().more;
+      else
+        slices.push_back(slice);
       strip += blocking.slice_size;
     }
     return slices;
+  }
+
+  // Whether a slice continues those of the last one, so that one call of a tile computes all of them. Chains would
+  // store the sums of all before the next one adds to them.
+  bool follows(const Slice<Sum>& last, const Slice<Sum>& slice) const {
+    const int64_t count = last.more + 1;
+    return blocking.channels.count <= 1 && last.straight && slice.straight &&
+           last.channel_stride == slice.channel_stride && last.far_steps == slice.far_steps &&
+           slice.source == last.source + count * last.source_next &&
+           slice.destination == last.destination + count * blocking.width;
   }
 
   void run_tile(int64_t channel, int64_t rows, const Sum* of_rows, const Slice<Sum>& slice,
@@ -160,6 +178,7 @@ class PixelwiseLoops {
     args.acc = slice.straight ? as_sums<Sum>(to) : sums;
     args.acc_stride = slice.straight ? g.destination.c : blocking.width;
     args.b_step = slice.channel_stride;
+    args.more_tiles = slice.more, args.b_next = slice.source_next, args.acc_next = blocking.width;
     add_tile(args, rows, of_rows, slice);
     if (!slice.straight) store_tile(channel, rows, slice.segments, sums);
   }
