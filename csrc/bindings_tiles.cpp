@@ -46,6 +46,7 @@ void tile(const std::string& isa, std::pair<int64_t, int64_t> rows_vecs, const M
             .acc_stride = step("acc_stride"),
             .fresh = fresh,
             .more_tiles = if_given("more_tiles"),
+            .a_next = if_given("a_next"),
             .b_next = if_given("b_next"),
             .acc_next = if_given("acc_next")});
   });

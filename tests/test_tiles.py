@@ -78,19 +78,19 @@ def test_tile_adds_every_product_once(
 @isas
 @dtypes
 @pytest.mark.parametrize("vectors", VECTORS)
-def test_tiles_that_follow_have_the_same_rows(isa: str, dtype: torch.dtype, vectors: str) -> None:
+def test_tiles_that_follow_are_at_equal_distances(isa: str, dtype: torch.dtype, vectors: str) -> None:
     lanes, accs = _C.tile_shape(isa, dtype.itemsize)
     a, b = numbers(1000, dtype, seed=1), numbers(5000, dtype, seed=2)
     memory_a, memory_b = source(a), source(b)
     steps = {"b_step": 3 * lanes, "row_stride": 13, "runs": [(0, 9), (40, 0)], "length": 3}
     steps |= {**VECTORS[vectors], "a_step": 30, "acc_stride": 300}
-    steps |= {"more_tiles": 2, "b_next": 11, "acc_next": 90}
+    steps |= {"more_tiles": 2, "a_next": 7, "b_next": 11, "acc_next": 90}
     rows, width = min(4, accs // 3), 3 * lanes
     acc = poisoned(rows * 300, dtype)
     _C.tile(isa, (rows, 3), (memory_a[0], memory_a[1] + 64), memory_b, acc, steps, True)
     places = {}
     for i in range(3):
-        sums = expected_sums(a, b[11 * i :], steps, rows, width, lanes)
+        sums = expected_sums(a[7 * i :], b[11 * i :], steps, rows, width, lanes)
         places |= {
             90 * i + 300 * r + x: sums[r, x].item() for r in range(rows) for x in range(width)
         }

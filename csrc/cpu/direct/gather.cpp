@@ -161,11 +161,13 @@ class BandLoops {
     }
   }
 
-  void add_rectangle(TileArgs<Sum>& args, const Rectangle& rectangle,
-                     const Results& results) const {
-    rectangle.for_each_line([&](const Line& line) {
+  void add_rectangle(TileArgs<Sum> args, const Rectangle& rectangle, const Results& results) const {
+    rectangle.for_each_tiles([&](const Line& line, int64_t count) {
       args.from = line.source, args.row_stride = line.row_stride;
       args.acc = results.at(line), args.acc_stride = results.stride(line);
+      args.more_tiles = count - 1;
+      args.a_next = count > 1 ? line.rows * args.row_stride : 0;
+      args.acc_next = line.rows * args.acc_stride;
       tiles.tile_for(line.row_stride, results.vecs, line.rows)(args);
     });
   }

@@ -2,6 +2,7 @@
 #pragma once
 
 #include <algorithm>
+#include <utility>
 #include <vector>
 
 #include "cpu/common/blocks.h"
@@ -18,6 +19,13 @@ struct Line {
   int64_t row_stride, destination_stride;  // from pixel to pixel
   int64_t rows;                            // pixels
   int64_t first_pixel;                     // pixels of the lines before it
+
+  // To the line that follows `lines` of this length.
+  void advance(int64_t lines) {
+    source = place(1, source, lines * rows, row_stride);
+    destination = place(1, destination, lines * rows, destination_stride);
+    first_pixel += lines * rows;
+  }
 };
 
 // Pixels that meet the same taps, in lines of equal length, each a tile or several.
@@ -29,20 +37,31 @@ struct Rectangle {
 
   bool is_one_pixel() const { return count == 1 && line.rows == 1; }
 
+  // visit(piece): the rows of each tile.
   template <typename Visit>
   void for_each_line(const Visit& visit) const {
-    Line piece = line;
+    for_each_tiles([&](Line piece, int64_t tiles) {
+      for (; tiles > 0; --tiles, piece.advance(1)) visit(piece);
+    });
+  }
+
+  // visit(piece, tiles): the rows of the first one of some tiles that follow each other and have as many rows.
+  template <typename Visit>
+  void for_each_tiles(const Visit& visit) const {
+    const int64_t tiles = ceil_div(line.rows, max_rows);
+    const int64_t fewer = line.rows / tiles, larger = line.rows % tiles;
+    int64_t pixels = line.first_pixel;
     for (int64_t i : Range{0, count}) {
+      Line piece = line;
       piece.source = place(1, line.source, i, next);
       piece.destination = place(1, line.destination, i, to_next);
-      int64_t left = line.rows;
-      for (int64_t tiles = ceil_div(left, max_rows); tiles > 0; --tiles, left -= piece.rows) {
-        piece.rows = ceil_div(left, tiles);
-        visit(piece);
-        piece.source = place(1, piece.source, piece.rows, piece.row_stride);
-        piece.destination = place(1, piece.destination, piece.rows, piece.destination_stride);
-        piece.first_pixel += piece.rows;
+      piece.first_pixel = pixels;
+      for (const auto& [rows, some] : {std::pair{fewer + 1, larger}, {fewer, tiles - larger}}) {
+        piece.rows = rows;
+        if (some > 0) visit(piece, some);
+        piece.advance(some);
       }
+      pixels += line.rows;
     }
   }
 };

@@ -43,20 +43,20 @@ inline void prefetch_step(const Sum* a, const Sum* b) {
     __builtin_prefetch(reinterpret_cast<const char*>(b) + byte);
 }
 
-// One tile, from B at `from` to sums at `to`.
+// One tile, whose A, B and sums start at `first_a`, `first_b` and `to`.
 template <typename Sum, int BYTES, TileKind KIND, int VECS, int ROWS>
-inline __attribute__((always_inline)) void one_tile(const TileArgs<Sum>& t, const Sum* from,
-                                                    Sum* to) {
+inline __attribute__((always_inline)) void one_tile(const TileArgs<Sum>& t, const Sum* first_a,
+                                                    const Sum* first_b, Sum* to) {
   using Vector = typename VectorOf<Sum, BYTES>::type;
   const int64_t row_stride = KIND == kRowsAdjacent ? 1 : t.row_stride;
   const int64_t panel_stride = KIND == kStepsApart ? BYTES / sizeof(Sum) : t.panel_stride;
   Vector acc[ROWS][VECS] = {};
   for (int64_t run = 0; run < t.run_count; ++run) {
     // One pointer for four rows: with three multiples of the row stride it addresses all of them.
-    const Sum* first = t.a + place(1, t.from, 1, t.runs[run].a);
+    const Sum* first = first_a + place(1, t.from, 1, t.runs[run].a);
     const Sum* a[(ROWS + 3) / 4];
     for (int r = 0; r < ROWS; r += 4) a[r / 4] = first + r * row_stride;
-    const Sum* b = from + t.runs[run].b;
+    const Sum* b = first_b + t.runs[run].b;
     for (int64_t i = 0; i < t.length; ++i, b += t.b_step) {
       if constexpr (KIND == kStepsApart)
         prefetch_step<Sum, VECS * BYTES>(a[0] + t.steps_ahead * t.a_step,
@@ -77,10 +77,12 @@ inline __attribute__((always_inline)) void one_tile(const TileArgs<Sum>& t, cons
 
 template <typename Sum, int BYTES, TileKind KIND, int VECS, int ROWS>
 void tile(const TileArgs<Sum>& t) {
-  const Sum* b = t.b;
+  const Sum *a = t.a, *b = t.b;
   Sum* acc = t.acc;
-  for (int64_t left = t.more_tiles; left >= 0; --left, b += t.b_next, acc += t.acc_next)
-    one_tile<Sum, BYTES, KIND, VECS, ROWS>(t, b, acc);
+  for (int64_t left = t.more_tiles; left >= 0; --left) {
+    one_tile<Sum, BYTES, KIND, VECS, ROWS>(t, a, b, acc);
+    a += t.a_next, b += t.b_next, acc += t.acc_next;
+  }
 }
 
 }  // namespace

@@ -33,8 +33,8 @@ struct TileArgs {
   Sum* acc;             // written if `fresh`, otherwise added to
   int64_t acc_stride;   // from row to row
   bool fresh;
-  int64_t more_tiles;        // that follow, of the same A
-  int64_t b_next, acc_next;  // from tile to tile
+  int64_t more_tiles;                // that follow
+  int64_t a_next, b_next, acc_next;  // from tile to tile
 };
 
 // The tile of depthwise loops, in which rows share sources: row i meets under tap j what row i + 1 meets under
