@@ -78,7 +78,9 @@ def test_tile_adds_every_product_once(
 @isas
 @dtypes
 @pytest.mark.parametrize("vectors", VECTORS)
-def test_tiles_that_follow_are_at_equal_distances(isa: str, dtype: torch.dtype, vectors: str) -> None:
+def test_tiles_that_follow_are_at_equal_distances(
+    isa: str, dtype: torch.dtype, vectors: str
+) -> None:
     lanes, accs = _C.tile_shape(isa, dtype.itemsize)
     a, b = numbers(1000, dtype, seed=1), numbers(5000, dtype, seed=2)
     memory_a, memory_b = source(a), source(b)
