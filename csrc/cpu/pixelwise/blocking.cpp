@@ -46,7 +46,7 @@ PixelwiseBlocking PixelwiseBlocking::of(const Target& target, const Gather& g) {
   // One channel more: at a multiple of a page, all slices would be in one set of the cache.
   b.slice_size = (g.C + 1) * b.width;
   const int64_t slices = Blocks::covering(pixels.count(), b.width).count;
-  const int64_t fitting = (getenv("CG_L") ? int64_t(target.cache.l1d * atof(getenv("CG_L"))) : target.cache.sixteenths(5)) / slice_bytes(tiles, g);
+  const int64_t fitting = target.cache.sixteenths(5) / slice_bytes(tiles, g);
   b.slices = Blocks::covering(slices, std::max<int64_t>(1, fitting));
   b.channels = Chains::of(g.C, 1, 1).channels;
   b.row_blocks = Blocks::covering(g.M, tiles.max_rows(kVecs));
