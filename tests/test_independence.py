@@ -157,3 +157,19 @@ def test_filters_are_their_parts_in_the_reference(
 ) -> None:
     with convgrad_ext.use_kernel("reference"):
         check_filters(layer, dtype, layout)
+
+
+@FAST
+@FAST_DTYPES
+def test_results_that_meet_no_infinite_weight_are_those_of_other_filters(
+    dtype: torch.dtype, name: str
+) -> None:
+    """The corner tap of the first filter is infinite: the first row and column do not meet it."""
+    layout = torch.contiguous_format
+    image, weight = draw((3, 96, 11, 19), dtype, layout), draw((24, 96, 3, 3), dtype, layout)
+    weight[0, 5, 0, 0] = torch.inf
+    with convgrad_ext.use_kernel(name):
+        among_others = convgrad_ext.conv2d(image, weight, padding=1)[:, 0]
+        alone = convgrad_ext.conv2d(image[:1], weight[:1], padding=1)[:, 0]
+    assert alone.isfinite().sum() == 11 + 19 - 1
+    assert torch.equal(alone.nan_to_num(), among_others[:1].nan_to_num())

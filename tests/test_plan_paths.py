@@ -78,7 +78,9 @@ def test_the_path_of_each_pass_where_winograd_is_allowed(name: str, kernel: str)
 
 @pytest.mark.parametrize("kernel", HERE)
 @pytest.mark.parametrize("threads", [2, 7])
-@pytest.mark.parametrize("name", ["r50.res2", "r50.res3a_s2", "r50.res5_up", "mbn.dw@14"])
+@pytest.mark.parametrize(
+    "name", ["r50.conv1", "r50.res2", "r50.res3a_s2", "r50.res5_up", "mbn.dw@14"]
+)
 def test_the_plan_does_not_depend_on_the_threads(name: str, threads: int, kernel: str) -> None:
     """Neither the path nor how a sum is cut: results are bitwise the same for any number."""
     before = torch.get_num_threads()

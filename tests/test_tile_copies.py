@@ -81,7 +81,7 @@ def test_unpack(isa: str, dtype: torch.dtype, steps: str, count: int) -> None:
 
 @isas
 @dtypes
-@pytest.mark.parametrize("step", [1, 2, 3, 7, -1])
+@pytest.mark.parametrize("step", [1, 2, 3, 4, 7, -1])
 def test_a_row(isa: str, dtype: torch.dtype, step: int) -> None:
     """load_rows, split_rows and store_rows have the same correspondence of pixels and numbers."""
     values = numbers(600, dtype)

@@ -17,14 +17,16 @@ Sum sum_of_meetings(const Gather& g, const Stored* plane, const Stored* weight, 
   return sum;
 }
 
-// Of row y of a channel of the destination; `image` has the C channels of its group, `weight` those of the filter.
-template <typename Stored, typename Sum>
-void sum_meetings(const Gather& g, const Stored* image, const Stored* weight, int64_t y, Sum* to) {
+// visit(x, sum) for row y of a channel of the destination; `image` has the C channels of its group, `weight` those of the
+// filter.
+template <typename Sum, typename Stored, typename Visit>
+void for_each_sum_of_meetings(const Gather& g, const Stored* image, const Stored* weight, int64_t y,
+                              const Visit& visit) {
   for (int64_t x : Range{0, g.w.D}) {
     Sum sum = 0;
     for (int64_t c : Range{0, g.C})
       sum += sum_of_meetings<Stored, Sum>(g, image + c * g.source.c, weight + c * g.weight.c, y, x);
-    to[x] = sum;
+    visit(x, sum);
   }
 }
 

@@ -26,8 +26,10 @@ struct PlaneRow {
     const auto width = [&](int64_t images) {
       return ceil_div((images - 1) * distance + w.D, lanes) * lanes;
     };
+    constexpr int64_t kWide = 1 << 20;  // or its taps are so far apart
+    const int64_t most = distance > kWide ? 1 : std::min(N, kMostImages);
     int64_t best = 1;
-    for (int64_t images = 2; images <= std::min(N, kMostImages); ++images)
+    for (int64_t images = 2; images <= most; ++images)
       if (8 * images * width(best) > 9 * best * width(images)) best = images;
     return {Blocks::covering(N, best), distance, width(best)};
   }

@@ -100,15 +100,17 @@ class PlaneLoops {
         band.strip.fill(tiles, g.source, operands.source_at(g, n, group * g.C + c), n - images.lo,
                         strips + c * blocking.strip_size);
     for (int64_t m : Range{0, g.M}) {
-      const Sum* const weight =
-          as_sums<Sum>(operands.weight + group * g.weight_of_group + m * g.weight.n);
+      const Stored* const channel = operands.weight + group * g.weight_of_group + m * g.weight.n;
+      const Sum* const weight = as_sums<Sum>(channel);
       if (is_finite(weight))
         add_slides(weight);
       else
         for (int64_t n : images)
-          for (int64_t y : band.ys)
-            sum_meetings(g, operands.source_at(g, n, group * g.C), weight, y,
-                         sums_of(n - images.lo) + (y - band.ys.lo) * blocking.row.width);
+          for (int64_t y : band.ys) {
+            Sum* const row = sums_of(n - images.lo) + (y - band.ys.lo) * blocking.row.width;
+            for_each_sum_of_meetings<Sum>(g, operands.source_at(g, n, group * g.C), channel, y,
+                                          [&](int64_t x, Sum sum) { row[x] = sum; });
+          }
       for (int64_t n : images) store(n, group * g.M + m, sums_of(n - images.lo));
     }
   }

@@ -166,7 +166,7 @@ class BandLoops {
       args.from = line.source, args.row_stride = line.row_stride;
       args.acc = results.at(line), args.acc_stride = results.stride(line);
       args.more_tiles = count - 1;
-      args.a_next = count > 1 ? line.rows * args.row_stride : 0;
+      args.a_next = count > 1 && args.run_count > 0 ? place(line.rows, args.row_stride) : 0;
       args.acc_next = line.rows * args.acc_stride;
       tiles.tile_for(line.row_stride, results.vecs, line.rows)(args);
     });

@@ -13,7 +13,7 @@ constexpr const char* kPadding = "most pixels meet the padding";
 constexpr const char* kLargeStrip = "the padded sources of a row are too large for the cache";
 constexpr const char* kLongSum = "the sum needs several levels of chains";
 
-// Whether the source has few channels, and several pixels read each source. The sums are then cut for channels whatever the
+// Whether the source has few channels, and several pixels read each source. The sums are then cut along the channels whatever the
 // other extents are: no digits depend on those.
 bool has_few_sources(const Gather& g) {
   constexpr int64_t kMost = 4, kFewPixels = 8;
@@ -85,9 +85,13 @@ const char* RowwiseBlocking::why_not(const Target& target, const Gather& g) {
   if (has_few_sources(g)) {
     if (product(bytes, cpu::strip_size(target, g, 1, 1)) > kLargestRow) return kLargeStrip;
   } else {
+    const PlaneRow row = PlaneRow::of(g.w, g.N, target.tiles.lanes);
+    if (!has_few_destinations(g, row, target.tiles.lanes)) return kManyChannels;
     const RowwiseBlocking b = of(target, g);
-    if (!has_few_destinations(g, b.row, target.tiles.lanes)) return kManyChannels;
-    if (product(bytes, b.strip_size) > strips_bytes(target)) return kLargeStrip;
+    const int64_t scratch = product(b.scratch_size(g), target.tiles.sum_bytes);
+    if (product(bytes, b.strip_size) > strips_bytes(target) ||
+        scratch > target.cache.sixteenths(16))
+      return kLargeStrip;
   }
   const Chains chains = Chains::along_channels(g.C, g.h.T, g.w.T);
   return Chains::levels_of(chains.count()) > 1 ? kLongSum : nullptr;

@@ -14,7 +14,8 @@
 namespace convgrad::cpu {
 namespace {
 
-// The weight as [group][block of channels][t_h][t_w][channel of the source][channel of the destination].
+// The weight as [group][block of channels][t_h][t_w][channel of the source][channel of the destination]. A number that is
+// not finite counts as zero: its product with a zero of the padding is NaN. The pixels that it meets are summed again.
 template <typename Stored, typename Sum>
 class RowWeights {
  public:
@@ -59,7 +60,8 @@ class RowWeights {
         for (int64_t t_w : Range{0, g.w.T}) {
           const Sum value = static_cast<Sum>(
               from[c * g.weight.c + g.h.tap(t_h) * g.weight.h + g.w.tap(t_w) * g.weight.w]);
-          to[(t_h * g.w.T + t_w) * tap_step() + c * channel_step()] = value;
+          to[(t_h * g.w.T + t_w) * tap_step() + c * channel_step()] =
+              std::isfinite(value) ? value : Sum(0);
           all &= std::isfinite(value);
         }
     return all;
@@ -153,7 +155,10 @@ class RowwiseLoops {
   void store(int64_t n, int64_t group, int64_t m, int64_t y, Sum* from) const {
     const int64_t channel = group * g.M + m;
     if (!weights.is_finite(group, m))
-      sum_meetings(g, operands.source_at(g, n, group * g.C), weights.of_channel(group, m), y, from);
+      for_each_sum_of_meetings<Sum>(g, operands.source_at(g, n, group * g.C),
+                                    weights.of_channel(group, m), y, [&](int64_t x, Sum sum) {
+                                      if (!std::isfinite(sum)) from[x] = sum;
+                                    });
     tiles.store_rows({.from = from,
                       .bias = operands.bias ? operands.bias[channel] : Sum(0),
                       .to = operands.destination_at(g, n, channel) +

@@ -1,4 +1,4 @@
-// A gathering pass whose lanes are pixels of a row: docs/rowwise.md.
+// A gathering pass whose lanes are pixels of a row: docs/architecture.md.
 #pragma once
 
 #include "cpu/common/gather.h"
