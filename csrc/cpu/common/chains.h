@@ -49,6 +49,7 @@ struct Chains {
     return chains;
   }
 
+  // The same whatever the longer one is.
   static Chains along_channels(int64_t C, int64_t T_h, int64_t T_w) {
     const int64_t longest = longest_chain(product(C, T_h, T_w));
     Chains chains{C, T_h, T_w, {}, {}, Blocks::covering(T_w, longest)};
