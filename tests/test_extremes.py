@@ -77,6 +77,11 @@ CALLS = {
         "padding=((0, 0), (2**60, 2**60)))",
         [5.0],  # of each row the tap in the middle; a copy of all sources would exceed 64 bits
     ),
+    "taps_2^60_columns_apart_in_two_images": (
+        "conv2d(ones(9, 1, 1, 1), ones(1, 1, 1, 3), dilation=(1, 2**60), "
+        "padding=((0, 0), (2**60, 2**60)))",
+        [1.0] * 9,  # two rows of padded sources side by side would exceed 64 bits
+    ),
     "taps_2^60_rows_apart_share_sources": (
         "conv2d_weight(ones(1, 1, 1, 1), (1, 1, 4, 1), ones(1, 1, 2, 1), stride=(2**60, 1), "
         "padding=((2**60 + 1, 2), (0, 0)))",

@@ -26,6 +26,13 @@ PARTS = {
     ("forward", "direct"): GATHER
     | {"band, rows x columns", "images of an item", "chain, channels x taps", "source"},
     ("forward", "pixelwise"): GATHER | {"pixels of an item", "chain, channels", "source"},
+    ("forward", "rowwise"): {
+        "lanes",
+        "tile, rows x vectors",
+        "band, rows",
+        "images of an item",
+        "chain, channels x taps",
+    },
     ("forward", "winograd"): GATHER
     | {"output tiles of an item", "channels of the source at a time", "weight"},
     ("grad_weight", "direct"): SUMS
@@ -36,9 +43,9 @@ PARTS = {
 
 @pytest.mark.parametrize("name", FAST)
 @pytest.mark.parametrize("winograd", [False, True])
-@pytest.mark.parametrize("K", [1, 3])
-def test_the_blocking_has_its_parts(K: int, winograd: bool, name: str) -> None:
-    image, weight = torch.empty(1, 64, 56, 56), torch.empty(64, 64, K, K)
+@pytest.mark.parametrize(("channels", "K"), [(64, 1), (64, 3), (3, 7)])
+def test_the_blocking_has_its_parts(channels: int, K: int, winograd: bool, name: str) -> None:
+    image, weight = torch.empty(1, channels, 56, 56), torch.empty(64, channels, K, K)
     with use_kernel(name), allow_winograd(winograd):
         found = plans(image, weight, padding=K // 2)
     for plan in found:

@@ -49,7 +49,7 @@ struct Chains {
     return chains;
   }
 
-  // The same whatever the longer one is.
+  // With runs along the channels, also where a row has more taps.
   static Chains along_channels(int64_t C, int64_t T_h, int64_t T_w) {
     const int64_t longest = longest_chain(product(C, T_h, T_w));
     Chains chains{C, T_h, T_w, {}, {}, Blocks::covering(T_w, longest)};
@@ -80,7 +80,7 @@ struct Chains {
   }
 
  private:
-  // The number of items with so many products each that fit into a chain.
+  // How many channels or taps of `products` products each a chain can have, one at least.
   static int64_t fitting(int64_t longest, int64_t products) {
     return std::max<int64_t>(1, longest / std::max<int64_t>(1, products));
   }

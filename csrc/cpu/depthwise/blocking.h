@@ -5,28 +5,23 @@
 
 #include "cpu/common/blocks.h"
 #include "cpu/common/gather.h"
-#include "cpu/common/plane_strip.h"
+#include "cpu/common/plane_bands.h"
 #include "cpu/target.h"
 
 namespace convgrad::cpu {
 
 // forward and grad_input with pixels of a row as lanes. A thread has the strips of one group of some images in a band
 // of rows, and computes one channel of the destination after the other.
-struct PlaneBlocking {
-  PlaneRow row;
+struct PlaneBlocking : PlaneBands {
   int64_t tile_rows;   // the most
-  Blocks rows;         // of the destination: a band
   Blocks tap_columns;  // that a tile sums over
-  int64_t strip_size;  // of one channel of the source, in elements
 
   static PlaneBlocking of(const Target& target, const Gather& g);
 
   // Null if these loops can run the pass.
   static const char* why_not(const Target& target, const Gather& g);
 
-  int64_t items_of_band(const Gather& g) const { return row.images.count * g.groups; }
   // Of a thread, in elements.
-  int64_t strips_size(const Gather& g) const { return product(g.C, strip_size); }
   int64_t sums_size() const { return product(rows.size, row.width); }
   int64_t scratch_size(const Gather& g) const { return total(strips_size(g), sums_size()); }
 };

@@ -1,16 +1,11 @@
 #include "cpu/depthwise/gather_planes.h"
 
-#include <ATen/ATen.h>
-#include <ATen/Parallel.h>
-
 #include <algorithm>
 #include <cmath>
 #include <vector>
 
 #include "cpu/common/meetings.h"
-#include "cpu/common/plane_strip.h"
-#include "cpu/common/scratch.h"
-#include "cpu/common/threads.h"
+#include "cpu/common/plane_bands.h"
 #include "geometry/tap_groups.h"
 
 namespace convgrad::cpu {
@@ -90,15 +85,10 @@ class PlaneLoops {
         blocking(blocking),
         band(band),
         strips(scratch),
-        sums(strips + blocking.strips_size(g)) {
-    std::fill_n(strips, blocking.strips_size(g), Sum(0));
-  }
+        sums(strips + blocking.strips_size(g)) {}
 
   void run(Range images, int64_t group) const {
-    for (int64_t c : Range{0, g.C})
-      for (int64_t n : images)
-        band.strip.fill(tiles, g.source, operands.source_at(g, n, group * g.C + c), n - images.lo,
-                        strips + c * blocking.strip_size);
+    fill_strips(tiles, g, operands, blocking, band.strip, images, group, strips);
     for (int64_t m : Range{0, g.M}) {
       const Stored* const channel = operands.weight + group * g.weight_of_group + m * g.weight.n;
       const Sum* const weight = as_sums<Sum>(channel);
@@ -174,24 +164,15 @@ class PlaneLoops {
 
 }  // namespace
 
-// Band by band, as in the loops over all taps.
 template <typename Stored, typename Sum>
 void gather_planes(const Tiles<Stored, Sum>& tiles, const Gather& g,
                    const Operands<Stored, Sum>& operands, const PlaneBlocking& blocking) {
-  const int64_t items = blocking.items_of_band(g);
-  const int64_t work = product(blocking.rows.size, blocking.row.width, g.C, g.M, g.taps());
-  at::parallel_for(0, blocking.rows.count * items, grain_of(work), [&](int64_t begin, int64_t end) {
-    const at::Tensor scratch = allocate<Sum>(blocking.scratch_size(g));
-    for (int64_t i = begin / items; i * items < end; ++i) {
-      const BandSlides band(g, blocking, blocking.rows.at(i, g.h.D));
-      const PlaneLoops<Stored, Sum> loops(tiles, g, operands, blocking, band,
-                                          scratch.mutable_data_ptr<Sum>());
-      const int64_t first = i * items;
-      for (int64_t item : Range{std::max(begin, first), std::min(end, first + items)})
-        loops.run(blocking.row.images.at((item - first) / g.groups, g.N),
-                  (item - first) % g.groups);
-    }
-  });
+  for_each_band<Sum>(
+      g, blocking, blocking.scratch_size(g), [&](Range ys, const BandItems& items, Sum* scratch) {
+        const BandSlides band(g, blocking, ys);
+        const PlaneLoops<Stored, Sum> loops(tiles, g, operands, blocking, band, scratch);
+        items.for_each([&](Range images, int64_t group) { loops.run(images, group); });
+      });
 }
 
 template void gather_planes(const Tiles<float, float>&, const Gather&,

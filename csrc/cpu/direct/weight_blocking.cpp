@@ -59,8 +59,8 @@ class Cutting {
     return std::clamp<int64_t>(std::min(fitting, pixels_in_l1d()), 1, kLongestPixelChain);
   }
 
-  // Every tap reads the vectors of a stretch again. A tile of few rows uses them for few multiply-adds, two a cycle: beyond
-  // this number of bytes for each of them, L2 brings too few, and the vectors have two thirds of L1d.
+  // Every tap reads the vectors of a stretch again. Where a tile loads more than `kBytes` of them for each multiply-add, L2
+  // is too slow: then they should stay in two thirds of L1d.
   int64_t pixels_in_l1d() const {
     constexpr int64_t kBytes = 12;
     const int64_t vecs = target.tile_vecs(shape.C_in_per_group());

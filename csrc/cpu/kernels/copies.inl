@@ -147,8 +147,6 @@ void load_rows(const LoadArgs<Stored, Sum>& s) {
       convert_row<Stored, Sum, LANES>(from, to, s.count);
     else if (s.step == 2)
       for (int64_t j = 0; j < s.count; ++j) to[j] = static_cast<Sum>(from[j * 2]);
-    else if (s.step == 4)
-      for (int64_t j = 0; j < s.count; ++j) to[j] = static_cast<Sum>(from[j * 4]);
     else
       for (int64_t j = 0; j < s.count; ++j) to[j] = static_cast<Sum>(from[j * s.step]);
   }

@@ -33,7 +33,7 @@ struct TileArgs {
   Sum* acc;             // written if `fresh`, otherwise added to
   int64_t acc_stride;   // from row to row
   bool fresh;
-  int64_t more_tiles;                // that follow
+  int64_t more_tiles;  // of the same reduction, which the same call computes behind this one
   int64_t a_next, b_next, acc_next;  // from tile to tile
 };
 

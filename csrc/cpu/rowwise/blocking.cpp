@@ -13,7 +13,7 @@ constexpr const char* kPadding = "most pixels meet the padding";
 constexpr const char* kLargeStrip = "the padded sources of a row are too large for the cache";
 constexpr const char* kLongSum = "the sum needs several levels of chains";
 
-// Whether the source has few channels, and several pixels read each source. The sums are then cut along the channels whatever the
+// Whether the source has few channels, and several pixels read each source. Chains then go along the channels, whatever the
 // other extents are: no digits depend on those.
 bool has_few_sources(const Gather& g) {
   constexpr int64_t kMost = 4, kFewPixels = 8;

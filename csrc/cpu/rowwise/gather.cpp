@@ -47,10 +47,6 @@ class RowWeights {
   }
   bool is_finite(int64_t group, int64_t m) const { return finite[group * g.M + m]; }
 
-  // From channel to channel of the source, and from tap to tap.
-  int64_t channel_step() const { return blocking.channels.size; }
-  int64_t tap_step() const { return g.C * channel_step(); }
-
  private:
   // Whether all of them are finite.
   bool pack(const Stored* from, Sum* to) const {
@@ -60,7 +56,7 @@ class RowWeights {
         for (int64_t t_w : Range{0, g.w.T}) {
           const Sum value = static_cast<Sum>(
               from[c * g.weight.c + g.h.tap(t_h) * g.weight.h + g.w.tap(t_w) * g.weight.w]);
-          to[(t_h * g.w.T + t_w) * tap_step() + c * channel_step()] =
+          to[(t_h * g.w.T + t_w) * blocking.tap_step(g) + c * blocking.channel_step()] =
               std::isfinite(value) ? value : Sum(0);
           all &= std::isfinite(value);
         }
@@ -80,16 +76,15 @@ struct RowBand {
   PlaneStrip strip;
   std::vector<std::vector<Run>> runs;  // of each chain, for the first row
 
-  template <typename Weights>
-  RowBand(const Gather& g, const RowwiseBlocking& blocking, const Weights& weights, Range ys)
+  RowBand(const Gather& g, const RowwiseBlocking& blocking, Range ys)
       : ys(ys), strip(g.h, g.w, ys, blocking.row.images.size) {
     for (int64_t i : Range{0, blocking.chains.count()}) {
       const Chain chain = blocking.chains.at(i);
       runs.emplace_back();
       for (int64_t t_h : chain.taps_h)
         for (int64_t t_w : chain.taps_w)
-          runs.back().push_back({(t_h * g.w.T + t_w) * weights.tap_step() +
-                                     chain.channels.lo * weights.channel_step(),
+          runs.back().push_back({(t_h * g.w.T + t_w) * blocking.tap_step(g) +
+                                     chain.channels.lo * blocking.channel_step(),
                                  chain.channels.lo * blocking.strip_size +
                                      strip.row(g.h.source(ys.lo, t_h)) * strip.row_size() +
                                      strip.column(g.w.source(0, t_w))});
@@ -110,15 +105,10 @@ class RowwiseLoops {
         weights(weights),
         band(band),
         strips(scratch),
-        sums(strips + blocking.strips_size(g)) {
-    std::fill_n(strips, blocking.strips_size(g), Sum(0));
-  }
+        sums(strips + blocking.strips_size(g)) {}
 
   void run(Range images, int64_t group) const {
-    for (int64_t c : Range{0, g.C})
-      for (int64_t n : images)
-        band.strip.fill(tiles, g.source, operands.source_at(g, n, group * g.C + c), n - images.lo,
-                        strips + c * blocking.strip_size);
+    fill_strips(tiles, g, operands, blocking, band.strip, images, group, strips);
     for (int64_t block : Range{0, blocking.channels.count}) {
       const Range channels = blocking.channels.at(block, g.M);
       for (int64_t y : band.ys) {
@@ -135,7 +125,7 @@ class RowwiseLoops {
  private:
   void add_row(const Sum* weight, int64_t y, int64_t rows) const {
     TileArgs<Sum> args{};
-    args.a = weight, args.row_stride = 1, args.a_step = weights.channel_step();
+    args.a = weight, args.row_stride = 1, args.a_step = blocking.channel_step();
     args.panel_stride = tiles.lanes, args.b_step = blocking.strip_size;
     args.acc_stride = blocking.row.width;
     for (int64_t i : Range{0, blocking.chains.count()}) {
@@ -179,25 +169,16 @@ class RowwiseLoops {
 
 }  // namespace
 
-// Band by band, as in the loops over all taps.
 template <typename Stored, typename Sum>
 void gather_rowwise(const Tiles<Stored, Sum>& tiles, const Gather& g,
                     const Operands<Stored, Sum>& operands, const RowwiseBlocking& blocking) {
   const RowWeights<Stored, Sum> weights(g, blocking, operands.weight);
-  const int64_t items = blocking.items_of_band(g);
-  const int64_t work = product(blocking.rows.size, blocking.row.width, g.C, g.M, g.taps());
-  at::parallel_for(0, blocking.rows.count * items, grain_of(work), [&](int64_t begin, int64_t end) {
-    const at::Tensor scratch = allocate<Sum>(blocking.scratch_size(g));
-    for (int64_t i = begin / items; i * items < end; ++i) {
-      const RowBand band(g, blocking, weights, blocking.rows.at(i, g.h.D));
-      const RowwiseLoops<Stored, Sum> loops(tiles, g, operands, blocking, weights, band,
-                                            scratch.mutable_data_ptr<Sum>());
-      const int64_t first = i * items;
-      for (int64_t item : Range{std::max(begin, first), std::min(end, first + items)})
-        loops.run(blocking.row.images.at((item - first) / g.groups, g.N),
-                  (item - first) % g.groups);
-    }
-  });
+  for_each_band<Sum>(
+      g, blocking, blocking.scratch_size(g), [&](Range ys, const BandItems& items, Sum* scratch) {
+        const RowBand band(g, blocking, ys);
+        const RowwiseLoops<Stored, Sum> loops(tiles, g, operands, blocking, weights, band, scratch);
+        items.for_each([&](Range images, int64_t group) { loops.run(images, group); });
+      });
 }
 
 template void gather_rowwise(const Tiles<float, float>&, const Gather&,
