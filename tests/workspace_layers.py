@@ -41,7 +41,7 @@ LAYERS = {
     "wide_image": layer("a row is more than a strip holds", 1, (8, 8), (4, 20000), 3),
     "blocks_of_input_channels": layer("of equal size", 1, (512, 512), (7, 7), 3),
     "channels_not_multiple_of_vector": layer("lanes of zeros", 2, (37, 67), (57, 43), 3),
-    "wide_rows_of_few_filters": layer("sums of a row", 1, (5, 8), (4, 26000), 3),
+    "wide_rows_of_few_filters": layer("sums of a row", 1, (2, 8), (4, 64992), 1),
     "taps_of_a_column_span_the_image": tall_layer("4001 rows an output", 2000, 8, (4001, 256)),
     "taps_span_the_image": layer(
         "one channel is 15 MiB", 1, (4, 4), (2001, 2001), 3, dilation=999, padding=0
