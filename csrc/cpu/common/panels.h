@@ -4,10 +4,12 @@
 #include <ATen/ATen.h>
 #include <ATen/Parallel.h>
 
+#include <algorithm>
 #include <vector>
 
 #include "cpu/common/blocks.h"
 #include "cpu/common/gather.h"
+#include "cpu/common/prefetch.h"
 #include "cpu/common/scratch.h"
 #include "cpu/common/threads.h"
 
@@ -46,6 +48,12 @@ struct PanelOrder {
 template <typename Stored, typename Sum>
 class WeightPacking {
  public:
+  // Some channels of one panel.
+  struct Item {
+    int64_t panel;
+    Range channels;
+  };
+
   WeightPacking(const Tiles<Stored, Sum>& tiles, const Gather& g, const Stored* weight,
                 const PanelOrder& order)
       : tiles(tiles), g(g), weight(weight), order(order) {}
@@ -60,8 +68,8 @@ class WeightPacking {
     at::parallel_for(0, items, grain, [&](int64_t begin, int64_t end) {
       std::vector<Sum> buffer(blocks.size * g.taps() * tiles.lanes);
       for (int64_t i : Range{begin, end}) {
-        const int64_t panel = i / blocks.count;
-        const Range channels = blocks.at(i % blocks.count, g.C);
+        const auto [panel, channels] = item_at(i, blocks);
+        if (i + 1 < end) fetch(item_at(i + 1, blocks));
         pack_channels(panel, channels, vectors + panel * order.size + channels.lo * order.c,
                       buffer.data());
       }
@@ -81,7 +89,36 @@ class WeightPacking {
     pack_rows(args, channels.size(), rows, g.taps() / rows);
   }
 
+  // Asks for the weight of an item while another one is packed: it is in short pieces, of which no processor foresees the
+  // next one.
+  void fetch(const Item& item) const {
+    const auto [panel, channels] = item;
+    const PackArgs<Stored, Sum> first = first_tap_of(panel, channels.lo);
+    const bool lanes_inside = lanes_are_denser();
+    const int64_t pieces = lanes_inside ? channels.size() : first.lanes;
+    const int64_t step = lanes_inside ? g.weight.n : g.weight.c;
+    const bool taps_inside = step == product(g.taps(), to_right());
+    if (step != 1 && !taps_inside) return;
+    const int64_t size = (lanes_inside ? first.lanes : channels.size()) * step;
+    for (int64_t tap : Range{0, taps_inside ? 1 : g.taps()})
+      for (int64_t piece : Range{0, pieces})
+        fetch_piece(first.tensor + tap * to_right() + piece * std::max(g.weight.n, g.weight.c),
+                    size);
+  }
  private:
+  // Items that follow each other are near each other in the weight.
+  Item item_at(int64_t i, const Blocks& blocks) const {
+    const int64_t panels = g.groups * panel_count();
+    if (lanes_are_denser()) return {i % panels, blocks.at(i / panels, g.C)};
+    return {i / blocks.count, blocks.at(i % blocks.count, g.C)};
+  }
+  bool lanes_are_denser() const { return g.weight.n < g.weight.c; }
+
+  static void fetch_piece(const Stored* from, int64_t size) {
+    constexpr int64_t kLine = 64 / sizeof(Stored);
+    for (int64_t at = 0; at < size; at += kLine) prefetch(from + at);
+  }
+
   static constexpr int64_t kChannels = 16;
   static constexpr int64_t kBlockBytes = 256 << 10;
 

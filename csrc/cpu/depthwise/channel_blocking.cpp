@@ -28,6 +28,13 @@ constexpr int64_t kLargestRow = 128 << 10, kLargestMaps = kLargestRow;
 // loops without copies are faster.
 constexpr int64_t kWidestMap = 10;
 
+// Whether sources come too late by themselves: an image is larger than L2, and a stride needs several rows of it for one.
+// Images of twice L2 gained up to a factor of two; smaller ones, and rows that share most of their sources, lost up to a
+// fifth.
+bool waits_for_rows(const Target& target, const Gather& g) {
+  return g.h.step > 1 && product(g.h.S, g.w.S, g.groups, target.tiles.stored_bytes) > 2 * target.cache.l2;
+}
+
 bool is_long_sum(const Gather& g) {
   const int64_t chain = product(g.C, g.h.T, std::min<int64_t>(g.w.T, kMaxSlideTaps));
   const auto chains = static_cast<int64_t>(TapGroup::of(g.w, {0, g.w.T}, kMaxSlideTaps).size());
@@ -38,7 +45,9 @@ bool is_long_sum(const Gather& g) {
 
 ChannelBlocking ChannelBlocking::of(const Target& target, const Gather& g) {
   const int64_t lanes = target.tiles.lanes;
-  return {lanes, std::min<int64_t>(kMaxSlideVecs, g.groups / lanes) * lanes};
+  return {.lanes = lanes,
+          .width = std::min<int64_t>(kMaxSlideVecs, g.groups / lanes) * lanes,
+          .fetches_rows = waits_for_rows(target, g)};
 }
 
 const char* ChannelBlocking::why_not(const Target& target, const Gather& g) {

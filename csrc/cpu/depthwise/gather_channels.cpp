@@ -2,21 +2,24 @@
 
 #include <ATen/Parallel.h>
 
+#include <algorithm>
+
+#include "cpu/common/prefetch.h"
 #include "cpu/common/threads.h"
 #include "cpu/depthwise/channel_loops.h"
 
 namespace convgrad::cpu {
 namespace {
 
-// Prefetches the last source row of a row of the destination: vectors of one pixel after the other are too far apart for
-// the processor to see a stream.
+// Prefetches the sources of row y of the destination that the row before does not have: vectors of one pixel after the
+// other are too far apart for the processor to see a stream.
 template <typename Stored>
 void fetch_row(const Gather& g, int64_t y, int64_t lanes, int64_t vecs, const Stored* source) {
-  const Range rows = g.h.sources_of({y, y + 1});
-  if (rows.size() == 0) return;
-  const Stored* const row = source + (rows.hi - 1) * g.source.h;
-  for (int64_t x : Range{0, g.w.S})
-    for (int64_t v : Range{0, vecs}) __builtin_prefetch(row + x * g.source.w + v * lanes);
+  const Range before = g.h.sources_of({y - 1, y}), rows = g.h.sources_of({y, y + 1});
+  for (int64_t row : Range{std::max(before.hi, rows.lo), rows.hi})
+    for (int64_t x : Range{0, g.w.S})
+      for (int64_t v : Range{0, vecs})
+        prefetch(source + row * g.source.h + x * g.source.w + v * lanes);
 }
 
 }  // namespace
@@ -27,7 +30,6 @@ void gather_channels(const Tiles<Stored, Sum>& tiles, const Gather& g,
   const at::Tensor packed = pack_vectors(tiles, g, blocking, operands.weight);
   const ChannelLoops<Stored, Sum> loops(tiles, g, operands, blocking);
   const std::vector<ChannelVectors> vectors = blocking.vectors(g);
-  const bool whole_rows = g.h.pixel_step == 1;  // no other phase has the same sources
   const int64_t work = product(g.w.D, g.groups, g.M, g.taps());
   at::parallel_for(0, g.N * g.h.D, grain_of(work), [&](int64_t begin, int64_t end) {
     const at::Tensor sums = allocate<Sum>(blocking.scratch_size(g));
@@ -39,7 +41,7 @@ void gather_channels(const Tiles<Stored, Sum>& tiles, const Gather& g,
       for (const ChannelVectors& some : vectors) {
         loops.run(n, y, some, {as_sums<Sum>(operands.source_at(g, n, some.first))}, weight, runs,
                   sums.mutable_data_ptr<Sum>());
-        if (whole_rows && y + 1 < g.h.D)
+        if (blocking.fetches_rows && y + 1 < g.h.D)
           fetch_row(g, y + 1, tiles.lanes, some.vecs, operands.source_at(g, n, some.first));
         weight += product(g.M, g.taps(), blocking.width);
       }

@@ -68,32 +68,27 @@ struct PlaneWeightPass {
   }
 };
 
-// The item of one output channel in one chunk, in a thread's scratch.
+// The items of a thread: each is one output channel in one chunk.
 template <typename Stored, typename Sum>
 class PlaneWeightLoops {
  public:
-  PlaneWeightLoops(const PlaneWeightPass<Stored, Sum>& pass, int64_t c_out, Sum* scratch)
+  PlaneWeightLoops(const PlaneWeightPass<Stored, Sum>& pass, Sum* scratch)
       : pass(pass),
         tiles(pass.tiles),
         blocking(pass.blocking),
-        c_out(c_out),
         strips(scratch),
         grads(strips + product(blocking.C_in, blocking.strip_size)),
         sums(grads + blocking.grad_size()) {}
 
-  // The sums of all taps of a chunk's bands, as [c_in][k_h][k_w]. A band comes with all of its images: another one has
-  // its padding elsewhere, and the last images may be fewer.
-  void run(Range bands, Sum* taps) const {
+  // The sums of all taps of a chunk's bands, as [c_in][k_h][k_w].
+  void run(int64_t c_out, Range bands, Sum* taps) {
     const PlaneRow& row = blocking.row;
-    std::fill_n(strips, blocking.scratch_size(), Sum(0));
-    const WeightBand* last = nullptr;
+    std::fill_n(sums, product(blocking.C_in, blocking.sum_size), Sum(0));
     for (int64_t i : bands) {
       const WeightBand& band = pass.bands[i / row.images.count];
       const Range images = row.images.at(i % row.images.count, pass.shape.N);
-      if ((last && last != &band) || images.size() < row.images.size)
-        std::fill(strips, sums, Sum(0));
-      last = &band;
-      copy(band, images);
+      clear_around(band, images.size());
+      copy(c_out, band, images);
       for (const TapSlide& slide : band.slides)
         for (int64_t c : Range{0, blocking.C_in}) add_slide(band, slide, c);
     }
@@ -102,7 +97,14 @@ class PlaneWeightLoops {
   }
 
  private:
-  void copy(const WeightBand& band, Range images) const {
+  // Zeros where no element is copied to. They stay until another band comes, whose padding is elsewhere, or other images.
+  void clear_around(const WeightBand& band, int64_t images) {
+    if (last == &band && last_images == images) return;
+    std::fill(strips, sums, Sum(0));
+    last = &band, last_images = images;
+  }
+
+  void copy(int64_t c_out, const WeightBand& band, Range images) const {
     const auto& [input, grad_output, grad_weight] = pass.operands;
     const Range inputs = pass.shape.inputs_of(c_out);
     for (int64_t n : images) {
@@ -148,7 +150,8 @@ class PlaneWeightLoops {
   const PlaneWeightPass<Stored, Sum>& pass;
   const Tiles<Stored, Sum>& tiles;
   const PlaneWeightBlocking& blocking;
-  const int64_t c_out;
+  const WeightBand* last = nullptr;  // whose copies the scratch has
+  int64_t last_images = 0;
   Sum* const strips;  // of each input channel
   Sum* const grads;   // of grad_output
   Sum* const sums;    // vectors, as [c_in][k_h][k_w]
@@ -202,9 +205,10 @@ void weight_planes(const Tiles<Stored, Sum>& tiles, const ConvShape& shape,
   const int64_t work = product(blocking.chunks.size, blocking.grad_size(), item_taps);
   at::parallel_for(0, chunks * shape.C_out, grain_of(work), [&](int64_t begin, int64_t end) {
     const at::Tensor scratch = allocate<Sum>(blocking.scratch_size());
+    PlaneWeightLoops<Stored, Sum> loops(pass, scratch.mutable_data_ptr<Sum>());
     for (int64_t i : Range{begin, end})
-      PlaneWeightLoops<Stored, Sum>(pass, i % shape.C_out, scratch.mutable_data_ptr<Sum>())
-          .run(blocking.chunks.at(i / shape.C_out, blocking.bands()), all + i * item_taps);
+      loops.run(i % shape.C_out, blocking.chunks.at(i / shape.C_out, blocking.bands()),
+                all + i * item_taps);
   });
   const int64_t grain = grain_of(product(8, chunks, item_taps));
   at::parallel_for(0, shape.C_out, grain, [&](int64_t begin, int64_t end) {

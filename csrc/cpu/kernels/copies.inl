@@ -30,20 +30,32 @@ inline void convert_vector(const From* from, To* to) {
   store(vector, to);
 }
 
-// visit(at) for vectors that cover `count` elements, of which the last one may overlap the one before it: as wide as
-// LANES, or as the count allows.
+// visit(lanes, row, at) for vectors that cover `count` elements of each row, of which the last one may overlap the one
+// before it: as wide as LANES, or as the count allows.
 template <int LANES, typename Visit>
-inline void for_each_vector(int64_t count, const Visit& visit) {
+inline void for_each_vector(int64_t rows, int64_t count, const Visit& visit) {
   if constexpr (LANES > 1)
-    if (count < LANES) return for_each_vector<LANES / 2>(count, visit);
-  for (int64_t at = 0; at < count; at += LANES)
-    visit(std::integral_constant<int, LANES>(), at + LANES <= count ? at : count - LANES);
+    if (count < LANES) return for_each_vector<LANES / 2>(rows, count, visit);
+  for (int64_t row = 0; row < rows; ++row)
+    for (int64_t at = 0; at < count; at += LANES)
+      visit(std::integral_constant<int, LANES>(), row, at + LANES <= count ? at : count - LANES);
 }
 
+// Rows of adjacent elements, and the distances between them.
+template <typename From, typename To>
+struct RowsArgs {
+  const From* from;
+  int64_t from_row;
+  To* to;
+  int64_t to_row;
+  int64_t rows, count;
+};
+
 template <typename From, typename To, int LANES>
-inline void convert_row(const From* from, To* to, int64_t count) {
-  for_each_vector<LANES>(
-      count, [&](auto lanes, int64_t at) { convert_vector<From, To, lanes>(from + at, to + at); });
+inline void convert_rows(const RowsArgs<From, To>& s) {
+  for_each_vector<LANES>(s.rows, s.count, [&](auto lanes, int64_t row, int64_t at) {
+    convert_vector<From, To, lanes>(s.from + row * s.from_row + at, s.to + row * s.to_row + at);
+  });
 }
 
 // low = a0 b0 a1 b1 and high = a2 b2 a3 b3. Results are references, because no calling convention returns a
@@ -98,9 +110,8 @@ template <typename Stored, typename Sum, int LANES>
 void pack(const PackArgs<Stored, Sum>& s) {
   int64_t done = 0;
   if (s.lane_stride == 1) {
-    for (int64_t q = 0; q < s.count; ++q)
-      convert_row<Stored, Sum, LANES>(s.tensor + q * s.step, s.vectors + q * s.vector_stride,
-                                      s.lanes);
+    convert_rows<Stored, Sum, LANES>(
+        {s.tensor, s.step, s.vectors, s.vector_stride, s.count, s.lanes});
     done = s.lanes;
   } else {
     done = for_each_block<LANES>(s, [&](const Stored* tensor, Sum* vectors) {
@@ -116,12 +127,9 @@ void pack(const PackArgs<Stored, Sum>& s) {
 
 template <typename Stored, typename Sum, int LANES>
 void unpack(const UnpackArgs<Stored, Sum>& s) {
-  if (s.lane_stride == 1) {
-    for (int64_t q = 0; q < s.count; ++q)
-      convert_row<Sum, Stored, LANES>(s.vectors + q * s.vector_stride, s.tensor + q * s.step,
-                                      s.lanes);
-    return;
-  }
+  if (s.lane_stride == 1)
+    return convert_rows<Sum, Stored, LANES>(
+        {s.vectors, s.vector_stride, s.tensor, s.step, s.count, s.lanes});
   const int64_t done = for_each_block<LANES>(s, [&](Stored* tensor, const Sum* vectors) {
     transpose_block(vectors, s.vector_stride, tensor, s.lane_stride);
   });
@@ -140,12 +148,13 @@ void copy_vectors(const CopyArgs<Sum>& s) {
 // The compiler makes shuffles of a constant step.
 template <typename Stored, typename Sum, int LANES>
 void load_rows(const LoadArgs<Stored, Sum>& s) {
+  if (s.step == 1)
+    return convert_rows<Stored, Sum, LANES>(
+        {s.from, s.from_row, s.to, s.to_row, s.rows, s.count});
   for (int64_t r = 0; r < s.rows; ++r) {
     const Stored* from = s.from + r * s.from_row;
     Sum* to = s.to + r * s.to_row;
-    if (s.step == 1)
-      convert_row<Stored, Sum, LANES>(from, to, s.count);
-    else if (s.step == 2)
+    if (s.step == 2)
       for (int64_t j = 0; j < s.count; ++j) to[j] = static_cast<Sum>(from[j * 2]);
     else
       for (int64_t j = 0; j < s.count; ++j) to[j] = static_cast<Sum>(from[j * s.step]);
@@ -198,17 +207,17 @@ inline int64_t store_pairs(const Sum* from, Sum bias, Stored* to, int64_t count)
 
 template <typename Stored, typename Sum, int LANES>
 void store_rows(const StoreArgs<Stored, Sum>& s) {
+  if (s.step == 1)
+    return for_each_vector<LANES>(s.rows, s.count, [&](auto lanes, int64_t row, int64_t at) {
+      store_vector<Stored, Sum, lanes>(s.from + row * s.from_row + at, s.bias,
+                                       s.to + row * s.to_row + at);
+    });
   for (int64_t r = 0; r < s.rows; ++r) {
     const Sum* from = s.from + r * s.from_row;
     Stored* to = s.to + r * s.to_row;
-    if (s.step == 1)
-      for_each_vector<LANES>(s.count, [&](auto lanes, int64_t at) {
-        store_vector<Stored, Sum, lanes>(from + at, s.bias, to + at);
-      });
-    else
-      for (int64_t j = s.step == 2 ? store_pairs<Stored, Sum, LANES>(from, s.bias, to, s.count) : 0;
-           j < s.count; ++j)
-        to[j * s.step] = static_cast<Stored>(from[j] + s.bias);
+    for (int64_t j = s.step == 2 ? store_pairs<Stored, Sum, LANES>(from, s.bias, to, s.count) : 0;
+         j < s.count; ++j)
+      to[j * s.step] = static_cast<Stored>(from[j] + s.bias);
   }
 }
 

@@ -32,6 +32,9 @@ struct PixelwiseBlocking {
   // Of one slice, in bytes.
   static int64_t slice_bytes(const TileShape& tiles, const Gather& g);
 
+  // Whether an item fetches the sources of the next one, which short sums that are read in place do not wait for.
+  bool fetches_next() const { return !in_place || steps_ahead > 0; }
+
   int64_t items(const Gather& g) const { return g.groups * slices.count * parts.count; }
   // In elements.
   int64_t block_size(const Gather& g) const { return g.C * row_width; }

@@ -120,7 +120,7 @@ class PixelwiseLoops {
     const Segments segments = strips.segments_of(index % count);
     strips.fill(strips.copies_of(segments), group * g.C, strip);
     std::vector<typename PixelStrip<Stored, Sum>::Copy> next;
-    if (more && (index + 1) / count == group)
+    if (more && blocking.fetches_next() && (index + 1) / count == group)
       next = strips.copies_of(strips.segments_of((index + 1) % count));
     const std::vector<Slice<Sum>> slices = slices_of(segments, group, strip);
     const Blocks shares{blocks.size(), Blocks::covering(g.C, blocks.size()).count};

@@ -4,6 +4,7 @@
 #include <algorithm>
 #include <vector>
 
+#include "cpu/common/prefetch.h"
 #include "cpu/kernels/tiles.h"
 #include "cpu/pixelwise/blocking.h"
 #include "cpu/pixelwise/pixel_rows.h"
@@ -81,7 +82,7 @@ class PixelStrip {
         if (copy.kind == Copy::kZeros) continue;
         const int64_t count = copy.kind == Copy::kSlices ? copy.count * blocking.width : copy.count;
         const Stored* from = source + copy.from + (channel + c) * g.source.c;
-        for (int64_t at = 0; at < count * step; at += next) __builtin_prefetch(from + at, 0, 2);
+        for (int64_t at = 0; at < count * step; at += next) prefetch_into_l2(from + at);
       }
   }
 

@@ -31,6 +31,7 @@ class TransformedWeight {
     const int64_t first_w = OutputTileAxis::of(g.w).nearest_tap();
     for (int64_t c = channels.lo; c < channels.hi; c += kChannels) {
       const Range some{c, std::min(c + kChannels, channels.hi)};
+      packing.fetch({block, {some.hi, std::min(some.hi + kChannels, channels.hi)}});
       packing.pack_channels(block, some, buffer, buffer + order.size);
       tiles.transform_taps({.taps = buffer + first_h * order.t_h + first_w * order.t_w,
                             .down = first_h > 0 ? -order.t_h : order.t_h,
