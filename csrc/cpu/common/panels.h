@@ -105,6 +105,7 @@ class WeightPacking {
         fetch_piece(first.tensor + tap * to_right() + piece * std::max(g.weight.n, g.weight.c),
                     size);
   }
+
  private:
   // Items that follow each other are near each other in the weight.
   Item item_at(int64_t i, const Blocks& blocks) const {

@@ -99,8 +99,9 @@ struct ChannelWeightBlocking {
   // counts as a group, and M is 1.
   int64_t groups, M, C;
   int64_t taps;
-  Blocks parts;   // of the groups, in vectors
-  Blocks chunks;  // of rows of the output
+  Blocks parts;       // of the groups, in vectors
+  Blocks chunks;      // of rows of the output
+  bool fetches_rows;  // whether a row prefetches the next one, where every channel is a group
 
   static ChannelWeightBlocking of(const Target& target, const ConvShape& shape);
   static const char* why_not(const Target& target, const ConvShape& shape, const Strides& input,

@@ -7,6 +7,7 @@
 #include <vector>
 
 #include "cpu/common/chains.h"
+#include "cpu/common/prefetch.h"
 #include "cpu/common/scratch.h"
 #include "cpu/common/threads.h"
 #include "geometry/tap_groups.h"
@@ -83,6 +84,7 @@ class ChannelWeightLoops {
           const Source source{as_sums<Sum>(operands.input.at(n, sources[v].first)),
                               sources[v].index.data(), i % blocking.C};
           for (const TapSlide& slide : slides) add_slide(slide, columns, source, grad, to);
+          if (blocking.fetches_rows && y + 1 < h.D) fetch_row(y + 1, source.first, grad);
           to += blocking.taps * tiles.lanes;
         }
     }
@@ -117,6 +119,17 @@ class ChannelWeightLoops {
     const int64_t* index;
     int64_t channel;
   };
+
+  // Prefetches row y of grad_output, whose row before is given, and the sources that only row y has: vectors of one pixel
+  // after the other are too far apart for the processor to see a stream.
+  void fetch_row(int64_t y, const Sum* source, const Sum* grad_before) const {
+    const Range before = h.sources_of({y - 1, y}), rows = h.sources_of({y, y + 1});
+    for (int64_t row : Range{std::max(before.hi, rows.lo), rows.hi})
+      for (int64_t x : Range{0, w.S})
+        prefetch(source + row * operands.input.h + x * operands.input.w);
+    for (int64_t x : Range{0, w.D})
+      prefetch(grad_before + operands.grad_output.h + x * operands.grad_output.w);
+  }
 
   // A row of grad_output in vectors of groups: in the tensor, or in `grads` where groups are not adjacent there.
   const Sum* grad_of_row(int64_t n, int64_t y, int64_t channel, Sum* grads) const {

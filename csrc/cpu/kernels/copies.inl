@@ -149,8 +149,7 @@ void copy_vectors(const CopyArgs<Sum>& s) {
 template <typename Stored, typename Sum, int LANES>
 void load_rows(const LoadArgs<Stored, Sum>& s) {
   if (s.step == 1)
-    return convert_rows<Stored, Sum, LANES>(
-        {s.from, s.from_row, s.to, s.to_row, s.rows, s.count});
+    return convert_rows<Stored, Sum, LANES>({s.from, s.from_row, s.to, s.to_row, s.rows, s.count});
   for (int64_t r = 0; r < s.rows; ++r) {
     const Stored* from = s.from + r * s.from_row;
     Sum* to = s.to + r * s.to_row;
