@@ -37,12 +37,16 @@ struct Rectangle {
 
   bool is_one_pixel() const { return count == 1 && line.rows == 1; }
 
-  // visit(piece): the rows of each tile.
+  // visit(line): each of them, whole.
   template <typename Visit>
   void for_each_line(const Visit& visit) const {
-    for_each_tiles([&](Line piece, int64_t tiles) {
-      for (; tiles > 0; --tiles, piece.advance(1)) visit(piece);
-    });
+    for (int64_t i : Range{0, count}) {
+      Line whole = line;
+      whole.source = place(1, line.source, i, next);
+      whole.destination = place(1, line.destination, i, to_next);
+      whole.first_pixel += i * line.rows;
+      visit(whole);
+    }
   }
 
   // visit(piece, tiles): the rows of the first one of some tiles that follow each other and have as many rows.
@@ -50,19 +54,13 @@ struct Rectangle {
   void for_each_tiles(const Visit& visit) const {
     const int64_t tiles = ceil_div(line.rows, max_rows);
     const int64_t fewer = line.rows / tiles, larger = line.rows % tiles;
-    int64_t pixels = line.first_pixel;
-    for (int64_t i : Range{0, count}) {
-      Line piece = line;
-      piece.source = place(1, line.source, i, next);
-      piece.destination = place(1, line.destination, i, to_next);
-      piece.first_pixel = pixels;
+    for_each_line([&](Line piece) {
       for (const auto& [rows, some] : {std::pair{fewer + 1, larger}, {fewer, tiles - larger}}) {
         piece.rows = rows;
         if (some > 0) visit(piece, some);
         piece.advance(some);
       }
-      pixels += line.rows;
-    }
+    });
   }
 };
 
