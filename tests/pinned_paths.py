@@ -119,14 +119,10 @@ DEFAULT = (
         kernels=("avx2 float64", "baseline float64"),
     ),
     Pinned(
-        "kernel = stride: a source is read once, and three channels fill few lanes",
-        "convnext.patch",
-        grad_input="16 rowwise",
-        kernels=WIDE,
+        "kernel = stride: the pixels of a patch are lanes, in one phase",
+        "convnext.patch vit.p16",
+        grad_input="direct",
     ),
-    Pinned("the same, of narrow vectors", "convnext.patch", grad_input="16 direct", kernels=NARROW),
-    Pinned("16 times 16 phases", "vit.p16", grad_input="256 rowwise", kernels=WIDE),
-    Pinned("the same, of narrow vectors", "vit.p16", grad_input="256 direct", kernels=NARROW),
 )
 
 ALL = {"forward": "winograd", "grad_input": "winograd", "grad_weight": "winograd"}

@@ -55,6 +55,22 @@ def cases(draw: st.DrawFn) -> Case:
 
 
 @st.composite
+def patches(draw: st.DrawFn) -> Case:
+    """A kernel as large as its stride, an image that it covers, and filters enough for lanes."""
+    kernel = draw(st.integers(2, 5)), draw(st.integers(2, 5))
+    outputs = draw(st.integers(1, 9)), draw(st.integers(1, 9))
+    return Case(
+        name="drawn",
+        reason="drawn by hypothesis",
+        N=draw(st.integers(1, 3)),
+        channels=(draw(st.integers(1, 9)), draw(st.integers(16, 40))),
+        image=(kernel[0] * outputs[0], kernel[1] * outputs[1]),
+        kernel=kernel,
+        stride=kernel,
+    )
+
+
+@st.composite
 def layers(draw: st.DrawFn) -> Case:
     """A layer with enough channels and pixels for every path.
 

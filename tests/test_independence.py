@@ -31,6 +31,7 @@ SIZES = [
     case("large_map", "several bands", (8, 24), (40, 70), padding=1),
     case("large_map_1x1", "several panels", (24, 64), (40, 41), kernel=(1, 1)),
     case("large_kernel", "a tap a pixel", (2, 20), (18, 19), kernel=(15, 15), padding=4),
+    case("patches", "their pixels are lanes", (6, 40), (12, 12), kernel=(4, 4), stride=4),
     case("pixel", "nothing but channels", (256, 64), (1, 1), kernel=(1, 1)),
 ]
 # The number of filters decides on the loops of these.

@@ -10,7 +10,8 @@ import torch
 from expected import output_like, torch_gradients
 from forced_winograd import forced_winograd
 from hypothesis import HealthCheck, given, settings
-from strategies import cases
+from hypothesis import strategies as st
+from strategies import cases, patches
 from tolerance import assert_sums_equal
 from torch import Tensor
 
@@ -156,6 +157,15 @@ BLOCKED = [
         kernel=(4, 4),
         stride=4,
     ),
+    Case(
+        "patches_of_whole_images",
+        "nchw: their pixels are lanes, and no vector ends where a row of them does",
+        N=2,
+        channels=(5, 37),
+        image=(12, 21),
+        kernel=(4, 3),
+        stride=(4, 3),
+    ),
     Case("whole_rows", "a kernel as wide", channels=(9, 20), image=(7, 8), kernel=(3, 8)),
     Case(
         "tap_a_phase", "kernel = stride", channels=(20, 37), image=(12, 14), kernel=(2, 2), stride=2
@@ -175,6 +185,27 @@ def test_blocked_cases_agree_with_torch(case: Case, formats: Formats) -> None:
 @settings(max_examples=300, suppress_health_check=[HealthCheck.function_scoped_fixture])
 def test_drawn_cases_agree_with_torch(case: Case) -> None:
     check_against_torch(case, torch.float64)
+
+
+@pytest.mark.usefixtures("kernel", "poisoned")
+@given(case=patches(), formats=st.sampled_from([*FORMATS.values()]))
+@settings(max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture])
+def test_gradients_of_drawn_patches_agree_with_torch(case: Case, formats: Formats) -> None:
+    """Through autograd, whose gradient has the strides of the input under every weight."""
+    check_against_torch(case, torch.float64, formats)
+    input, weight, bias = case.tensors(torch.float64)
+    input = input.contiguous(memory_format=formats.images).requires_grad_()
+    weight = weight.contiguous(memory_format=formats.weight)
+    output = convgrad_ext.conv2d(input, weight, bias, **case.params)
+    grad_output = torch.randn_like(output)
+    (actual,) = torch.autograd.grad(output, input, grad_output)
+    tensors = input.detach(), weight, bias
+    expected, *_ = torch_gradients(case, *tensors, grad_output=grad_output)
+    magnitude, *_ = torch_gradients(
+        case, *(t.abs() for t in tensors), grad_output=grad_output.abs()
+    )
+    assert actual.stride() == input.stride()
+    assert_sums_equal(actual, expected, magnitude, reductions(case, grad_output)[1])
 
 
 @pytest.mark.usefixtures("kernel")

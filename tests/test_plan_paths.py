@@ -182,7 +182,7 @@ def reason(name: str, pass_name: str, winograd: bool) -> str:
         ("alex.2", "forward", True, "needs three by three taps and stride 1"),
         ("alex.2", "grad_weight", True, "needs three by three taps and stride 1"),
         ("r50.res5_up", "forward", False, "pixels meet one tap"),
-        ("vit.p16", "grad_input", False, "too few channels of the destination"),
+        ("vit.p16", "grad_input", False, "lanes are the pixels of a patch"),
     ],
 )
 def test_the_reason_is_given(name: str, pass_name: str, winograd: bool, words: str) -> None:

@@ -97,7 +97,7 @@ void forward(const Tiles<Stored, Sum>& tiles, const ConvShape& whole, const at::
              const at::Tensor& weight, const std::optional<at::Tensor>& bias, at::Tensor& output) {
   const PassStrides of_tensors{Strides::of(input), Strides::of(weight), Strides::of(output)};
   log_plan(Pass::kForward, tiles, whole, of_tensors);
-  const auto [shape, strides] = Problem{whole, of_tensors}.with_pieces_as_pixels();
+  const auto [shape, strides, patch] = Problem{whole, of_tensors}.with_pieces_as_pixels();
   const at::Tensor sums = bias ? sums_of_bias(tiles, *bias) : at::Tensor();
   const Operands<Stored, Sum> operands{
       input.const_data_ptr<Stored>(), weight.const_data_ptr<Stored>(),
@@ -113,11 +113,13 @@ void grad_input(const Tiles<Stored, Sum>& tiles, const ConvShape& whole, const a
   const PassStrides of_tensors{Strides::of(grad_input), Strides::of(weight),
                                Strides::of(grad_output)};
   log_plan(Pass::kGradInput, tiles, whole, of_tensors);
-  const auto [shape, strides] = Problem{whole, of_tensors}.with_pieces_as_pixels();
+  const Problem problem =
+      Problem{whole, of_tensors}.with_pieces_as_pixels().with_patches_as_channels();
+  const ConvShape& shape = problem.shape;
   const Operands<Stored, Sum> operands{grad_output.const_data_ptr<Stored>(),
                                        weight.const_data_ptr<Stored>(),
                                        grad_input.mutable_data_ptr<Stored>(), nullptr};
-  const Gather g = gather_of_grad_input(shape, strides);
+  const Gather g = gather_of_grad_input(problem);
   const Target target = target_of(tiles);
   if (some_phase_is_empty(shape.h) || some_phase_is_empty(shape.w)) grad_input.zero_();
   if (phases_are_depthwise(target, g, shape))
@@ -133,7 +135,7 @@ void grad_weight(const Tiles<Stored, Sum>& tiles, const ConvShape& whole, const 
   const PassStrides of_tensors{Strides::of(input), Strides::of(grad_weight),
                                Strides::of(grad_output)};
   log_plan(Pass::kGradWeight, tiles, whole, of_tensors);
-  const auto [shape, strides] = Problem{whole, of_tensors}.with_pieces_as_pixels();
+  const auto [shape, strides, patch] = Problem{whole, of_tensors}.with_pieces_as_pixels();
   const WeightOperands<Stored> operands{{strides.input, input.const_data_ptr<Stored>()},
                                         {strides.output, grad_output.const_data_ptr<Stored>()},
                                         {strides.weight, grad_weight.mutable_data_ptr<Stored>()}};

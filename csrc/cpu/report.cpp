@@ -157,14 +157,16 @@ void add(std::vector<Counted>& all, const Counted& next) {
 
 std::vector<Counted> count_phases(Pass pass, const Target& target, const ConvShape& whole,
                                   const PassStrides& of_tensors) {
-  const auto [shape, strides] = Problem{whole, of_tensors}.with_pieces_as_pixels();
+  const Problem problem = Problem{whole, of_tensors}.with_pieces_as_pixels();
+  const auto& [shape, strides, patch] = problem;
   const TileShape& tiles = target.tiles;
   std::vector<Counted> all;
   if (pass == Pass::kForward) {
     const Gather g = gather_of_forward(shape, strides);
     add(all, count(plan_gather(target, g), tiles, g.h, g.w));
   } else if (pass == Pass::kGradInput) {
-    for_each_phase(gather_of_grad_input(shape, strides), shape, [&](const Gather& g) {
+    const Problem patches = problem.with_patches_as_channels();
+    for_each_phase(gather_of_grad_input(patches), patches.shape, [&](const Gather& g) {
       add(all, count(plan_gather(target, g), tiles, g.h, g.w));
     });
   } else {

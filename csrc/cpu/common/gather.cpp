@@ -17,6 +17,25 @@ Problem Problem::with_pieces_as_pixels() const {
   return pieces;
 }
 
+Problem Problem::with_patches_as_channels() const {
+  constexpr int64_t kFewest = 16;  // a product of fewer filters or lanes is not worth its copies
+  const int64_t taps = shape.taps();
+  const Strides &weight = strides.weight, &input = strides.input;
+  const bool gapless =
+      weight.h == place(shape.w.K, weight.w) && weight.c == place(shape.h.K, weight.h);
+  if (shape.groups > 1 || !shape.h.is_in_pieces() || !shape.w.is_in_pieces() || !gapless ||
+      shape.C_out < kFewest || product(shape.C_in, taps) < kFewest)
+    return *this;
+  Problem patches = *this;
+  patches.patch = {shape.h.K, shape.w.K, input.h, input.w};
+  patches.shape.C_in = product(shape.C_in, taps);
+  patches.shape.h = shape.h.of_pieces(), patches.shape.w = shape.w.of_pieces();
+  patches.strides.weight.c = weight.w;
+  patches.strides.input.h = place(shape.h.K, input.h);
+  patches.strides.input.w = place(shape.w.K, input.w);
+  return patches;
+}
+
 Gather gather_of_forward(const ConvShape& shape, const PassStrides& strides) {
   const int64_t M = shape.C_out_per_group();
   return {.h = shape.h.outputs(),
@@ -32,7 +51,8 @@ Gather gather_of_forward(const ConvShape& shape, const PassStrides& strides) {
           .filters_are_lanes = true};
 }
 
-Gather gather_of_grad_input(const ConvShape& shape, const PassStrides& strides) {
+Gather gather_of_grad_input(const Problem& problem) {
+  const auto& [shape, strides, patch] = problem;
   const int64_t C = shape.C_out_per_group();
   Strides transposed = strides.weight;
   std::swap(transposed.n, transposed.c);  // the lanes are the input's channels now
@@ -46,7 +66,8 @@ Gather gather_of_grad_input(const ConvShape& shape, const PassStrides& strides) 
           .destination = strides.input,
           .weight = transposed,
           .weight_of_group = C * strides.weight.n,
-          .filters_are_lanes = false};
+          .filters_are_lanes = false,
+          .patch = patch};
 }
 
 Gather phase_of(const Gather& grad_input, const ConvShape& shape, int64_t h, int64_t w) {

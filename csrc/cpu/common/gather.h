@@ -10,6 +10,15 @@
 
 namespace convgrad::cpu {
 
+// The pixels that one channel of the destination has in a patch, where each counts as a channel: (c, h, w) is number
+// (c*height + h)*width + w.
+struct Patch {
+  int64_t height = 1, width = 1;
+  int64_t down = 0, right = 0;  // from pixel to pixel of the destination, in elements
+
+  int64_t size() const { return height * width; }
+};
+
 // A gathering pass over one phase of its destination, without data. In each group, M channels of the destination
 // are sums over C channels of the source and over the taps.
 struct Gather {
@@ -19,10 +28,24 @@ struct Gather {
   Strides weight;               // of (channel of the destination, of the source, k_h, k_w)
   int64_t weight_of_group;      // from group to group of the weight, in elements
   bool filters_are_lanes;       // in forward; grad_input sums over the filters
+  Patch patch{};                // of the destination
 
   int64_t taps() const { return product(h.T, w.T); }
 
   bool channels_inside() const { return runs_along_channels(C, w.T); }
+
+  // Channels of the destination that are equally far apart, in elements.
+  struct Channels {
+    int64_t first, step, count;
+  };
+  // Those from channel m of a group on.
+  Channels channels_from(int64_t m) const {
+    const int64_t pixel = m % patch.size(), column = pixel % patch.width;
+    const int64_t first =
+        m / patch.size() * destination.c + pixel / patch.width * patch.down + column * patch.right;
+    if (patch.size() == 1) return {first, destination.c, M - m};
+    return {first, patch.right, patch.width - column};
+  }
 };
 
 // Strides of the input or grad_input, of the weight or grad_weight, and of the output or grad_output.
@@ -34,16 +57,21 @@ struct PassStrides {
 struct Problem {
   ConvShape shape;
   PassStrides strides;
+  Patch patch{};
 
   // Counts the K input pixels that an output meets in a row as one pixel of K*C channels. This needs outputs that share
   // no input, and memory in which the channels of a pixel follow those of the pixel before.
   Problem with_pieces_as_pixels() const;
+
+  // For grad_input: counts the K_h x K_w input pixels that an output meets as one pixel of K_h*K_w*C channels, in any memory
+  // format. This needs outputs that share no input, and a weight without gaps.
+  Problem with_patches_as_channels() const;
 };
 
 Gather gather_of_forward(const ConvShape& shape, const PassStrides& strides);
 
 // The whole of grad_input, with all taps; and one phase of it, whose first input is (h, w).
-Gather gather_of_grad_input(const ConvShape& shape, const PassStrides& strides);
+Gather gather_of_grad_input(const Problem& problem);
 Gather phase_of(const Gather& grad_input, const ConvShape& shape, int64_t h, int64_t w);
 
 // visit(phase) for each residue of the input's pixels modulo the stride.

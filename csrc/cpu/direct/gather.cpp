@@ -44,8 +44,8 @@ class BandLoops {
         strip(strip),
         schedule(pass.g, layout, band, pass.tiles.max_rows(pass.blocking.vecs.size)),
         reduction(pass.g, pass.order, layout),
-        straight(tiles.in_place && g.destination.c == 1 && !pass.operands.bias &&
-                 blocking.levels == 1 && g.M % tiles.lanes == 0),
+        straight(tiles.in_place && g.destination.c == 1 && g.patch.size() == 1 &&
+                 !pass.operands.bias && blocking.levels == 1 && g.M % tiles.lanes == 0),
         copies(scratch),
         levels(scratch + pass.blocking.strip_size()) {}
 
@@ -188,16 +188,21 @@ class BandLoops {
   void store_line(const Item& item, int64_t n, int64_t vec_block, const Line& line,
                   Sum* sums) const {
     const Range panel = panels_of(vec_block);
-    for (int64_t v : Range{0, panel.size()}) {
-      const int64_t m = (panel.lo + v) * tiles.lanes, channel = item.group * g.M + m;
+    const Range channels = Range::within(panel.lo * tiles.lanes, panel.hi * tiles.lanes, g.M);
+    Stored* const pixel = pass.operands.destination_at(g, n, item.group * g.M) + line.destination;
+    for (int64_t m = channels.lo; m < channels.hi;) {
+      const Gather::Channels some = g.channels_from(m);
       UnpackArgs<Stored, Sum> args{};
-      args.vectors = sums + v * tiles.lanes;
+      args.vectors = sums + m - channels.lo;
       args.vector_stride = blocking.tile_lanes();
-      args.tensor = pass.operands.destination_at(g, n, channel) + line.destination;
-      args.step = line.destination_stride, args.lane_stride = g.destination.c;
-      args.count = line.rows, args.lanes = std::min<int64_t>(tiles.lanes, g.M - m);
-      if (pass.operands.bias) add_bias(args, sums + v * tiles.lanes, pass.operands.bias + channel);
+      args.tensor = pixel + some.first;
+      args.step = line.destination_stride, args.lane_stride = some.step;
+      args.count = line.rows;
+      args.lanes = std::min({tiles.lanes - m % tiles.lanes, some.count, g.M - m});
+      if (pass.operands.bias)
+        add_bias(args, sums + m - channels.lo, pass.operands.bias + item.group * g.M + m);
       tiles.unpack(args);
+      m += args.lanes;
     }
   }
 
