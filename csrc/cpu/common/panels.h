@@ -7,6 +7,7 @@
 #include <algorithm>
 #include <vector>
 
+#include "cpu/budget.h"
 #include "cpu/common/blocks.h"
 #include "cpu/common/gather.h"
 #include "cpu/common/prefetch.h"
@@ -63,13 +64,14 @@ class WeightPacking {
     Sum* vectors = packed.mutable_data_ptr<Sum>();
     const Blocks blocks = channel_blocks();
     const int64_t items = g.groups * panel_count() * blocks.count;
+    const bool far = product(packed.numel(), sizeof(Sum)) > budget().l2;
     const int64_t grain =
         grain_of(product(8, blocks.size, g.taps(), tiles.lanes));  // costlier than a sum
     at::parallel_for(0, items, grain, [&](int64_t begin, int64_t end) {
       std::vector<Sum> buffer(blocks.size * g.taps() * tiles.lanes);
       for (int64_t i : Range{begin, end}) {
         const auto [panel, channels] = item_at(i, blocks);
-        if (i + 1 < end) fetch(item_at(i + 1, blocks));
+        if (far && i + 1 < end) fetch(item_at(i + 1, blocks));
         pack_channels(panel, channels, vectors + panel * order.size + channels.lo * order.c,
                       buffer.data());
       }
