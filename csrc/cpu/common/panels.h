@@ -68,7 +68,7 @@ class WeightPacking {
     const int64_t grain =
         grain_of(product(8, blocks.size, g.taps(), tiles.lanes));  // costlier than a sum
     at::parallel_for(0, items, grain, [&](int64_t begin, int64_t end) {
-      std::vector<Sum> buffer(blocks.size * g.taps() * tiles.lanes);
+      std::vector<Sum> buffer(tap_by_tap() ? 0 : blocks.size * g.taps() * tiles.lanes);
       for (int64_t i : Range{begin, end}) {
         const auto [panel, channels] = item_at(i, blocks);
         if (far && i + 1 < end) fetch(item_at(i + 1, blocks));
@@ -83,8 +83,7 @@ class WeightPacking {
   void pack_channels(int64_t panel, Range channels, Sum* vectors, Sum* buffer) const {
     PackArgs<Stored, Sum> args = first_tap_of(panel, channels.lo);
     args.vectors = vectors, args.count = channels.size();
-    const bool adjacent = g.weight.c == 1 || g.weight.n == 1;
-    if (adjacent || g.taps() == 1) return pack_taps(args);
+    if (tap_by_tap()) return pack_taps(args);
     const bool rows_gapless = g.h.T == 1 || to_down() == to_right() * g.w.T;
     if (rows_gapless && g.weight.c == to_right() * g.taps()) return pack_gapless(args, buffer);
     const int64_t rows = rows_gapless ? 1 : g.h.T;
@@ -122,8 +121,11 @@ class WeightPacking {
     for (int64_t at = 0; at < size; at += kLine) prefetch(from + at);
   }
 
-  static constexpr int64_t kChannels = 16;
+  // Channels that are adjacent in the weight are packed without a buffer, and in longer pieces.
+  static constexpr int64_t kChannels = 16, kAdjacentChannels = 64;
   static constexpr int64_t kBlockBytes = 256 << 10;
+
+  bool tap_by_tap() const { return g.weight.c == 1 || g.weight.n == 1 || g.taps() == 1; }
 
   int64_t panel_count() const { return PanelOrder::panels(g, tiles.lanes); }
   // From tap to tap of the weight, in elements.
@@ -133,7 +135,8 @@ class WeightPacking {
   // Blocks of the channels that are packed at a time: small ones under a large kernel.
   Blocks channel_blocks() const {
     const int64_t bytes = product(g.taps(), tiles.lanes, sizeof(Sum));
-    return Blocks::covering(g.C, std::clamp<int64_t>(kBlockBytes / bytes, 1, kChannels));
+    const int64_t most = tap_by_tap() ? kAdjacentChannels : kChannels;
+    return Blocks::covering(g.C, std::clamp<int64_t>(kBlockBytes / bytes, 1, most));
   }
 
   PackArgs<Stored, Sum> first_tap_of(int64_t panel, int64_t channel) const {
