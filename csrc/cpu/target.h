@@ -38,6 +38,11 @@ struct Target {
     return product(places, std::max(width, std::gcd(bytes, kModulus))) > cache.l1d / 2;
   }
 
+  // Whether an image of so many elements leaves L2 before the next item reads it.
+  bool leaves_l2(int64_t elements) const {
+    return product(elements, tiles.stored_bytes) > cache.l2;
+  }
+
   // Whether steps of this distance push what a tile has prefetched out of L1d before it is read.
   bool outrun_prefetch(int64_t step) const { return is_crowded(kStepsAhead, step); }
 

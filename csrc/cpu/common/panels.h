@@ -103,8 +103,8 @@ class WeightPacking {
     const int64_t size = (lanes_inside ? first.lanes : channels.size()) * step;
     for (int64_t tap : Range{0, taps_inside ? 1 : g.taps()})
       for (int64_t piece : Range{0, pieces})
-        fetch_piece(first.tensor + tap * to_right() + piece * std::max(g.weight.n, g.weight.c),
-                    size);
+        prefetch_run(first.tensor + tap * to_right() + piece * std::max(g.weight.n, g.weight.c),
+                     size);
   }
 
  private:
@@ -115,11 +115,6 @@ class WeightPacking {
     return {i / blocks.count, blocks.at(i % blocks.count, g.C)};
   }
   bool lanes_are_denser() const { return g.weight.n < g.weight.c; }
-
-  static void fetch_piece(const Stored* from, int64_t size) {
-    constexpr int64_t kLine = 64 / sizeof(Stored);
-    for (int64_t at = 0; at < size; at += kLine) prefetch(from + at);
-  }
 
   // Channels that are adjacent in the weight are packed without a buffer, and in longer pieces.
   static constexpr int64_t kChannels = 16, kAdjacentChannels = 64;

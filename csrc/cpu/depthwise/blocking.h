@@ -15,6 +15,7 @@ namespace convgrad::cpu {
 struct PlaneBlocking : PlaneBands {
   int64_t tile_rows;   // the most
   Blocks tap_columns;  // that a tile sums over
+  bool fetches_next;   // whether an item prefetches the sources of the next group
 
   static PlaneBlocking of(const Target& target, const Gather& g);
 
@@ -34,6 +35,7 @@ struct PlaneWeightBlocking {
   Blocks chunks;       // of bands of all blocks of images
   int64_t strip_size;  // of one input channel, in elements
   int64_t sum_size;    // of the sums of a pair of channels, in elements
+  bool fetches_next;   // whether an item prefetches the planes of the next channel
 
   static PlaneWeightBlocking of(const Target& target, const ConvShape& shape);
   static const char* why_not(const Target& target, const ConvShape& shape, const Strides& input);

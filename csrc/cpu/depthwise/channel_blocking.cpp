@@ -115,8 +115,7 @@ ChannelWeightBlocking ChannelWeightBlocking::of(const Target& target, const Conv
   b.M = b.C == 1 ? shape.C_out_per_group() : 1;
   // Images that are larger than L2 gained up to a half, smaller ones lost up to a seventh.
   b.fetches_rows =
-      b.M == 1 && b.C == 1 &&
-      product(shape.h.I, shape.w.I, shape.C_in, target.tiles.stored_bytes) > target.cache.l2;
+      b.M == 1 && b.C == 1 && target.leaves_l2(product(shape.h.I, shape.w.I, shape.C_in));
   const int64_t vector = product(b.C, b.taps, target.tiles.vector_bytes());
   const int64_t fitting = std::max<int64_t>(1, target.cache.sixteenths(2) / vector);
   b.parts = Blocks::covering(ceil_div(b.groups, b.lanes), fitting);

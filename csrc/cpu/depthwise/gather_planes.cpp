@@ -6,6 +6,7 @@
 
 #include "cpu/common/meetings.h"
 #include "cpu/common/plane_bands.h"
+#include "cpu/common/prefetch.h"
 #include "geometry/tap_groups.h"
 
 namespace convgrad::cpu {
@@ -89,6 +90,7 @@ class PlaneLoops {
 
   void run(Range images, int64_t group) const {
     fill_strips(tiles, g, operands, blocking, band.strip, images, group, strips);
+    if (blocking.fetches_next && group + 1 < g.groups) fetch(images, group + 1);
     for (int64_t m : Range{0, g.M}) {
       const Stored* const channel = operands.weight + group * g.weight_of_group + m * g.weight.n;
       const Sum* const weight = as_sums<Sum>(channel);
@@ -106,6 +108,15 @@ class PlaneLoops {
   }
 
  private:
+  // Prefetches the sources of a group: no processor foresees where its rows of other images are.
+  void fetch(Range images, int64_t group) const {
+    const Range rows = g.h.sources_of(band.ys);
+    for (int64_t n : images)
+      for (int64_t c : Range{0, g.C})
+        prefetch_run(operands.source_at(g, n, group * g.C + c) + rows.lo * g.source.h,
+                     rows.size() * g.source.h);
+  }
+
   Sum* sums_of(int64_t image) const { return sums + image * blocking.row.distance; }
 
   bool is_finite(const Sum* weight) const {

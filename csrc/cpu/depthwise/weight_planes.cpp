@@ -8,6 +8,7 @@
 #include <vector>
 
 #include "cpu/common/plane_strip.h"
+#include "cpu/common/prefetch.h"
 #include "cpu/common/scratch.h"
 #include "cpu/common/threads.h"
 #include "geometry/tap_groups.h"
@@ -89,6 +90,7 @@ class PlaneWeightLoops {
       const Range images = row.images.at(i % row.images.count, pass.shape.N);
       clear_around(band, images.size());
       copy(c_out, band, images);
+      if (blocking.fetches_next && c_out + 1 < pass.shape.C_out) fetch(c_out + 1, band, images);
       for (const TapSlide& slide : band.slides)
         for (int64_t c : Range{0, blocking.C_in}) add_slide(band, slide, c);
     }
@@ -118,6 +120,19 @@ class PlaneWeightLoops {
                        .rows = band.ys.size(),
                        .from_row = grad_output.h,
                        .to_row = blocking.row.width});
+    }
+  }
+
+  // Prefetches what the next channel copies: no processor foresees where its rows of other images are.
+  void fetch(int64_t c_out, const WeightBand& band, Range images) const {
+    const auto& [input, grad_output, grad_weight] = pass.operands;
+    if (input.w != 1 || grad_output.w != 1) return;
+    const Range rows = pass.h.sources_of(band.ys);
+    for (int64_t n : images) {
+      for (int64_t c : pass.shape.inputs_of(c_out))
+        prefetch_run(input.at(n, c) + rows.lo * input.h, rows.size() * input.h);
+      prefetch_run(grad_output.at(n, c_out) + band.ys.lo * grad_output.h,
+                   band.ys.size() * grad_output.h);
     }
   }
 
