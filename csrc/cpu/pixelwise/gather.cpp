@@ -88,7 +88,7 @@ struct Slice {
   int64_t vecs;
   int64_t destination;  // its first pixel in channel 0, in elements
   bool far_steps;       // whether the channels are in the tensor, and tiles prefetch them
-  bool straight;        // whether tiles write into the destination, where these pixels are adjacent
+  bool straight;        // whether tiles write into the destination
 };
 
 template <typename Stored, typename Sum>
@@ -152,7 +152,7 @@ class PixelwiseLoops {
           .vecs = ceil_div(pixel_count, tiles.lanes),
           .destination = pixels.destination(of_slice.front()),
           .far_steps = in_place && blocking.steps_ahead > 0,
-          .straight = tiles.in_place && whole && pixels.destination_step() == 1 && !operands.bias};
+          .straight = is_straight(of_slice)};
       if (!slices.empty() && follows(slices.back(), slice))
         ++slices.back().more;
       else
@@ -160,6 +160,16 @@ class PixelwiseLoops {
       strip += blocking.slice_size;
     }
     return slices;
+  }
+
+  // Whether tiles write a slice where it belongs: its pixels are adjacent there, and all have a source.
+  bool is_straight(const std::vector<Segment>& slice) const {
+    if (!tiles.in_place || operands.bias || pixels.destination_step() != 1) return false;
+    const int64_t first = pixels.destination(slice.front());
+    for (const Segment& s : slice)
+      if (pixels.inside_of(s).count < s.xs.size() || pixels.destination(s) != first + s.at)
+        return false;
+    return slice.back().at + slice.back().xs.size() == blocking.width;
   }
 
   // Whether a slice continues those of the last one, so that one call of a tile computes all of them. Chains would
