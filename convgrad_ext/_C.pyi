@@ -73,6 +73,8 @@ class Walk:
         """Taps of the weight from one tap to the next."""
     def taps_of(self, d: int) -> tuple[int, int]:
         """The half-open range of taps whose source is inside the image."""
+    def new_sources_of(self, d: int) -> tuple[int, int]:
+        """The half-open range of sources of d that are beyond all of d - 1."""
     def interior(self) -> tuple[int, int]:
         """The half-open range of destination pixels that meet every tap."""
     def pixels_apart(self) -> int:

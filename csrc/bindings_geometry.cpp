@@ -105,6 +105,13 @@ void bind_walk(py::module_& m) {
             return as_pair(walk.taps_of(d));
           },
           py::arg("d"))
+      .def(
+          "new_sources_of",
+          [](const Walk& walk, int64_t d) {
+            check_index("d", d, walk.D);
+            return as_pair(walk.new_sources_of(d));
+          },
+          py::arg("d"))
       .def("interior", [](const Walk& walk) { return as_pair(walk.interior()); })
       .def("pixels_apart", &TapGroup::pixels_apart)
       .def("tap_groups", &tap_groups, py::arg("taps"), py::arg("largest"))

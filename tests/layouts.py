@@ -44,6 +44,7 @@ WITH_GAPS: dict[str, Layout] = {
 SHAPES: dict[str, tuple[Size, Size, dict[str, Any]]] = {
     "dense": ((2, 4, 6, 5), (8, 4, 3, 2), {"padding": 1}),
     "strided": ((2, 4, 7, 6), (6, 4, 3, 3), {"stride": 2, "padding": 1}),
+    "patches": ((2, 4, 6, 8), (16, 4, 3, 2), {"stride": (3, 2)}),
     "pointwise": ((2, 4, 6, 5), (8, 4, 1, 1), {}),
     "depthwise": ((2, 4, 6, 5), (4, 1, 3, 3), {"padding": 1, "groups": 4}),
     "one_channel": ((2, 1, 6, 5), (8, 1, 3, 3), {}),

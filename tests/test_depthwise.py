@@ -133,6 +133,7 @@ NAMED = [
     case("strided_map", "narrow results of wide rows", (32, 32), (21, 19), stride=2, padding=1),
     case("one_pixel", "taps that meet padding alone", (16, 16), (1, 1), N=9, padding=1),
     case("long_rows", "rows that are wide", (16, 16), (3, 3000), padding=1),
+    case("last_images", "the last ones side by side are fewer", (6, 6), (7, 7), N=11, padding=1),
 ]
 NAMED = [Case(**{**vars(each), "groups": each.channels[0]}) for each in NAMED]
 
@@ -257,10 +258,15 @@ def test_other_groups_take_other_loops(channels: int, groups: int, reason: str) 
 @EVERY_FAST
 @pytest.mark.usefixtures("kernel")
 @pytest.mark.parametrize("special", [torch.inf, torch.nan])
+@pytest.mark.parametrize(
+    ("image", "N"), [((9, 30), 2), ((7, 7), 11)], ids=["wide_rows", "images_side_by_side"]
+)
 @pytest.mark.parametrize("convolve", PASSES, ids=str)
-def test_one_channel_that_is_not_finite_leaves_the_others(convolve: Pass, special: float) -> None:
+def test_one_channel_that_is_not_finite_leaves_the_others(
+    convolve: Pass, image: tuple[int, int], N: int, special: float
+) -> None:
     """Bit for bit: the others are computed as without it."""
-    layer = case("d", "", (24, 24), (9, 30), groups=24, padding=1, N=2)
+    layer = case("d", "", (24, 24), image, groups=24, padding=1, N=N)
     a, b = (whole(tuple(s), 1).float() / 3 for s in convolve.sizes(layer))
     changed = b.clone()
     axis = 0 if convolve.sizes(layer)[1] == layer.weight_size else 1

@@ -59,6 +59,18 @@ def read_by(walk: Walk) -> list[tuple[int, int, int]]:
     ]
 
 
+@given(axes())
+@settings(max_examples=300)
+def test_new_sources_are_those_beyond_the_pixel_before(drawn: DrawnAxis) -> None:
+    """Rows that are fetched while the row before is computed; between taps also unread ones."""
+    axis = Axis(*drawn)
+    for walk in (axis.outputs(), *map(axis.inputs_of_phase, range(axis.phases()))):
+        for d in range(1, walk.D) if walk.T else ():
+            before, now = ([walk.source(p, t) for t in range(walk.T)] for p in (d - 1, d))
+            beyond = [i for i in range(walk.S) if max(before) < i <= max(now) and min(now) <= i]
+            assert [*range(*walk.new_sources_of(d))] == beyond
+
+
 @given(axes(), st.data())
 @settings(max_examples=1000)
 def test_the_interior_of_a_walk_meets_every_tap(drawn: DrawnAxis, data: st.DataObject) -> None:

@@ -12,6 +12,7 @@ from exact import output_extents, pair
 from hypothesis import assume, given, settings
 from pinned_paths import DEFAULT, KERNELS, WINOGRAD, Pinned
 from strategies import cases
+from torch import Tensor
 
 import convgrad_ext
 from benchmarks.layers import Layer, load_layers
@@ -187,6 +188,29 @@ def reason(name: str, pass_name: str, winograd: bool) -> str:
 )
 def test_the_reason_is_given(name: str, pass_name: str, winograd: bool, words: str) -> None:
     assert words in reason(name, pass_name, winograd)
+
+
+def grad_input_of_patches(input: Tensor, weight: Tensor) -> Plan:
+    return next(p for p in plans(input, weight, stride=2) if p.pass_name == "grad_input")
+
+
+@pytest.mark.usefixtures("kernel")
+def test_when_the_pixels_of_a_patch_are_lanes() -> None:
+    image, weight = torch.empty(2, 96, 14, 14), torch.empty(192, 96, 2, 2)
+    if grad_input_of_patches(image, weight).path == "reference":
+        return
+    words = "lanes are the pixels of a patch"
+    last = torch.channels_last
+    assert words in grad_input_of_patches(image, weight).reason
+    others = {
+        "few filters": (image, weight[:15]),
+        "columns left over": (torch.empty(2, 96, 14, 15), weight),
+        "few lanes": (image[:, :3], weight[:, :3].contiguous()),
+        "a weight with gaps": (image, weight.to(memory_format=last)),
+        "channels are adjacent": (image.to(memory_format=last), weight),
+    }
+    for why, (x, w) in others.items():
+        assert words not in grad_input_of_patches(x, w).reason, why
 
 
 def forward_of_1x1(C_in: int, memory_format: torch.memory_format) -> Plan:

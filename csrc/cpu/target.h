@@ -38,8 +38,8 @@ struct Target {
     return product(places, std::max(width, std::gcd(bytes, kModulus))) > cache.l1d / 2;
   }
 
-  // Whether an image of so many elements leaves L2 before the next item reads it.
-  bool leaves_l2(int64_t elements) const {
+  // Whether so many elements have no room in L2.
+  bool exceeds_l2(int64_t elements) const {
     return product(elements, tiles.stored_bytes) > cache.l2;
   }
 

@@ -93,7 +93,13 @@ struct Walk {
     return Range::within(sources.lo, sources.hi, S);
   }
 
-  // The same with those in the padding.
+  // The sources of pixel d that are beyond all of pixel d - 1.
+  constexpr Range new_sources_of(int64_t d) const {
+    const Range before = sources_of({d - 1, d}), now = sources_of({d, d + 1});
+    return {std::max(before.hi, now.lo), now.hi};
+  }
+
+  // As sources_of, with those in the padding.
   constexpr Range padded_sources_of(Range d) const {
     if (T == 0 || d.size() == 0) return {0, 0};
     const int64_t nearest = tap_step > 0 ? 0 : T - 1, farthest = T - 1 - nearest;

@@ -18,13 +18,14 @@ Problem Problem::with_pieces_as_pixels() const {
 }
 
 Problem Problem::with_patches_as_channels() const {
-  constexpr int64_t kFewest = 16;  // a product of fewer filters or lanes is not worth its copies
+  // Lanes are those of AVX-512. With fewer filters, a sum is shorter than the store of its result.
+  constexpr int64_t kFewestLanes = 16, kFewestFilters = 16;
   const int64_t taps = shape.taps();
   const Strides &weight = strides.weight, &input = strides.input;
   const bool gapless =
       weight.h == place(shape.w.K, weight.w) && weight.c == place(shape.h.K, weight.h);
   if (shape.groups > 1 || !shape.h.is_in_pieces() || !shape.w.is_in_pieces() || !gapless ||
-      shape.C_out < kFewest || product(shape.C_in, taps) < kFewest)
+      input.w != 1 || shape.C_out < kFewestFilters || product(shape.C_in, taps) < kFewestLanes)
     return *this;
   Problem patches = *this;
   patches.patch = {shape.h.K, shape.w.K, input.h, input.w};

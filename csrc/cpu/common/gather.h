@@ -28,7 +28,7 @@ struct Gather {
   Strides weight;               // of (channel of the destination, of the source, k_h, k_w)
   int64_t weight_of_group;      // from group to group of the weight, in elements
   bool filters_are_lanes;       // in forward; grad_input sums over the filters
-  Patch patch{};                // of the destination
+  Patch patch{};                // of the destination: one pixel, unless patches count as channels
 
   int64_t taps() const { return product(h.T, w.T); }
 
@@ -40,11 +40,10 @@ struct Gather {
   };
   // Those from channel m of a group on.
   Channels channels_from(int64_t m) const {
-    const int64_t pixel = m % patch.size(), column = pixel % patch.width;
-    const int64_t first =
-        m / patch.size() * destination.c + pixel / patch.width * patch.down + column * patch.right;
-    if (patch.size() == 1) return {first, destination.c, M - m};
-    return {first, patch.right, patch.width - column};
+    if (patch.size() == 1) return {m * destination.c, destination.c, M - m};
+    const int64_t pixel = m % patch.size(), row = pixel / patch.width, column = pixel % patch.width;
+    return {m / patch.size() * destination.c + row * patch.down + column * patch.right, patch.right,
+            patch.width - column};
   }
 };
 
@@ -57,14 +56,14 @@ struct PassStrides {
 struct Problem {
   ConvShape shape;
   PassStrides strides;
-  Patch patch{};
+  Patch patch{};  // one pixel, unless patches count as channels
 
   // Counts the K input pixels that an output meets in a row as one pixel of K*C channels. This needs outputs that share
   // no input, and memory in which the channels of a pixel follow those of the pixel before.
   Problem with_pieces_as_pixels() const;
 
-  // For grad_input: counts the K_h x K_w input pixels that an output meets as one pixel of K_h*K_w*C channels, in any memory
-  // format. This needs outputs that share no input, and a weight without gaps.
+  // For grad_input: counts the K_h x K_w input pixels that an output meets as one pixel of K_h*K_w*C channels. This needs
+  // outputs that share no input, adjacent pixels in a row of the input, a weight without gaps, and enough filters and lanes.
   Problem with_patches_as_channels() const;
 };
 

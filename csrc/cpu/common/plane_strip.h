@@ -7,6 +7,7 @@
 
 #include "cpu/common/blocks.h"
 #include "cpu/common/layout.h"
+#include "cpu/common/prefetch.h"
 #include "cpu/kernels/tiles.h"
 #include "geometry/strip_order.h"
 
@@ -39,7 +40,9 @@ class PlaneStrip {
  public:
   // `images` are side by side.
   PlaneStrip(const Walk& walk_h, const Walk& walk_w, Range ys, int64_t images)
-      : h(StripOrder::with_padding(walk_h, ys)),
+      : sources(walk_h.sources_of(ys)),
+        width(walk_w.S),
+        h(StripOrder::with_padding(walk_h, ys)),
         w(StripOrder::with_padding(walk_w, {0, walk_w.D})),
         images(images) {
     for (int64_t phase_h : h.phases_read(walk_h))
@@ -76,6 +79,13 @@ class PlaneStrip {
                        .to_row = row_size()});
   }
 
+  // Prefetches what `fill` copies, if pixels of a row are adjacent: no processor foresees where the rows of other images are.
+  template <typename Stored>
+  void fetch(const Strides& strides, const Stored* image) const {
+    if (strides.w == 1)
+      prefetch_pieces(image + sources.lo * strides.h, sources.size(), strides.h, width);
+  }
+
  private:
   // The sources of a phase along both axes, the first of which is (y, x).
   struct Copy {
@@ -95,6 +105,8 @@ class PlaneStrip {
 
   int64_t place_of_phase(int64_t phase) const { return phase * images * w.phase_size; }
 
+  Range sources;  // rows
+  int64_t width;  // of an image
   StripOrder h, w;
   int64_t images;
   std::vector<Copy> copies;

@@ -1,7 +1,10 @@
 // A request for memory that is read soon.
 #pragma once
 
+#include <algorithm>
 #include <cstdint>
+
+#include "cpu/target.h"
 
 namespace convgrad::cpu {
 
@@ -18,11 +21,13 @@ inline void prefetch_into_l2(const void* from) {
   asm volatile("");
 }
 
-// Asks for some elements, line by line.
+// Asks for `count` adjacent elements of each piece, line by line; pieces are `step` elements apart.
 template <typename T>
-void prefetch_run(const T* from, int64_t count) {
-  constexpr int64_t kLine = 64 / sizeof(T);
-  for (int64_t at = 0; at < count; at += kLine) prefetch(from + at);
+void prefetch_pieces(const T* from, int64_t pieces, int64_t step, int64_t count) {
+  constexpr int64_t of_line = Target::kLine / sizeof(T);
+  for (int64_t piece = 0; piece < pieces; ++piece, from += step)
+    for (int64_t at = 0; at < count + of_line - 1; at += of_line)
+      prefetch(from + std::min(at, count - 1));
 }
 
 }  // namespace convgrad::cpu

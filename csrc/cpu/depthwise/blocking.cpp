@@ -59,7 +59,7 @@ PlaneBlocking PlaneBlocking::of(const Target& target, const Gather& g) {
     return product(total(product(g.C, strip(rows)), product(rows, b.row.width)), bytes);
   });
   b.strip_size = strip(b.rows.size);
-  b.fetches_next = g.source.w == 1 && target.leaves_l2(product(g.h.S, g.w.S, g.groups, g.C));
+  b.fetches_next = target.exceeds_l2(product(g.h.S, g.w.S, g.groups, g.C));
   return b;
 }
 
@@ -89,7 +89,7 @@ PlaneWeightBlocking PlaneWeightBlocking::of(const Target& target, const ConvShap
     return product(total(product(b.C_in, strip(rows)), product(rows, b.row.width)), bytes);
   });
   b.strip_size = strip(b.rows.size);
-  b.fetches_next = target.leaves_l2(product(shape.h.I, shape.w.I, shape.C_in));
+  b.fetches_next = target.exceeds_l2(product(shape.h.I, shape.w.I, shape.C_in));
   const int64_t wanted = ceil_div(kReductionItems, shape.groups);
   b.chunks = Blocks::covering(b.bands(), ceil_div(b.bands(), wanted));
   return b;

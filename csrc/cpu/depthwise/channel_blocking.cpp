@@ -32,8 +32,7 @@ constexpr int64_t kWidestMap = 10;
 // Images of twice L2 gained up to a factor of two; smaller ones, and rows that share most of their sources, lost up to a
 // fifth.
 bool waits_for_rows(const Target& target, const Gather& g) {
-  return g.h.step > 1 &&
-         product(g.h.S, g.w.S, g.groups, target.tiles.stored_bytes) > 2 * target.cache.l2;
+  return g.h.step > 1 && target.exceeds_l2(product(g.h.S, g.w.S, g.groups) / 2);
 }
 
 bool is_long_sum(const Gather& g) {
@@ -115,7 +114,7 @@ ChannelWeightBlocking ChannelWeightBlocking::of(const Target& target, const Conv
   b.M = b.C == 1 ? shape.C_out_per_group() : 1;
   // Images that are larger than L2 gained up to a half, smaller ones lost up to a seventh.
   b.fetches_rows =
-      b.M == 1 && b.C == 1 && target.leaves_l2(product(shape.h.I, shape.w.I, shape.C_in));
+      b.M == 1 && b.C == 1 && target.exceeds_l2(product(shape.h.I, shape.w.I, shape.C_in));
   const int64_t vector = product(b.C, b.taps, target.tiles.vector_bytes());
   const int64_t fitting = std::max<int64_t>(1, target.cache.sixteenths(2) / vector);
   b.parts = Blocks::covering(ceil_div(b.groups, b.lanes), fitting);

@@ -6,7 +6,6 @@
 
 #include "cpu/common/meetings.h"
 #include "cpu/common/plane_bands.h"
-#include "cpu/common/prefetch.h"
 #include "geometry/tap_groups.h"
 
 namespace convgrad::cpu {
@@ -108,13 +107,10 @@ class PlaneLoops {
   }
 
  private:
-  // Prefetches the sources of a group: no processor foresees where its rows of other images are.
   void fetch(Range images, int64_t group) const {
-    const Range rows = g.h.sources_of(band.ys);
     for (int64_t n : images)
       for (int64_t c : Range{0, g.C})
-        prefetch_run(operands.source_at(g, n, group * g.C + c) + rows.lo * g.source.h,
-                     rows.size() * g.source.h);
+        band.strip.fetch(g.source, operands.source_at(g, n, group * g.C + c));
   }
 
   Sum* sums_of(int64_t image) const { return sums + image * blocking.row.distance; }

@@ -120,15 +120,13 @@ class ChannelWeightLoops {
     int64_t channel;
   };
 
-  // Prefetches row y of grad_output, whose row before is given, and the sources that only row y has: vectors of one pixel
-  // after the other are too far apart for the processor to see a stream.
-  void fetch_row(int64_t y, const Sum* source, const Sum* grad_before) const {
-    const Range before = h.sources_of({y - 1, y}), rows = h.sources_of({y, y + 1});
-    for (int64_t row : Range{std::max(before.hi, rows.lo), rows.hi})
-      for (int64_t x : Range{0, w.S})
-        prefetch(source + row * operands.input.h + x * operands.input.w);
-    for (int64_t x : Range{0, w.D})
-      prefetch(grad_before + operands.grad_output.h + x * operands.grad_output.w);
+  // Prefetches what row y reads and row y - 1 does not: vectors of one pixel after the other are too far apart for the
+  // processor to see a stream. `grad` is row y - 1 of grad_output.
+  void fetch_row(int64_t y, const Sum* source, const Sum* grad) const {
+    const auto& [input, grad_output, grad_weight] = operands;
+    for (int64_t row : h.new_sources_of(y))
+      prefetch_pieces(source + row * input.h, w.S, input.w, tiles.lanes);
+    prefetch_pieces(grad + grad_output.h, w.D, grad_output.w, tiles.lanes);
   }
 
   // A row of grad_output in vectors of groups: in the tensor, or in `grads` where groups are not adjacent there.

@@ -123,16 +123,14 @@ class PlaneWeightLoops {
     }
   }
 
-  // Prefetches what the next channel copies: no processor foresees where its rows of other images are.
+  // Prefetches what an output channel copies.
   void fetch(int64_t c_out, const WeightBand& band, Range images) const {
     const auto& [input, grad_output, grad_weight] = pass.operands;
-    if (input.w != 1 || grad_output.w != 1) return;
-    const Range rows = pass.h.sources_of(band.ys);
     for (int64_t n : images) {
-      for (int64_t c : pass.shape.inputs_of(c_out))
-        prefetch_run(input.at(n, c) + rows.lo * input.h, rows.size() * input.h);
-      prefetch_run(grad_output.at(n, c_out) + band.ys.lo * grad_output.h,
-                   band.ys.size() * grad_output.h);
+      for (int64_t c : pass.shape.inputs_of(c_out)) band.strip.fetch(input, input.at(n, c));
+      if (grad_output.w == 1)
+        prefetch_pieces(grad_output.at(n, c_out) + band.ys.lo * grad_output.h, band.ys.size(),
+                        grad_output.h, pass.w.D);
     }
   }
 
@@ -165,7 +163,8 @@ class PlaneWeightLoops {
   const PlaneWeightPass<Stored, Sum>& pass;
   const Tiles<Stored, Sum>& tiles;
   const PlaneWeightBlocking& blocking;
-  const WeightBand* last = nullptr;  // whose copies the scratch has
+  // Whose copies the scratch has: null before the first item.
+  const WeightBand* last = nullptr;
   int64_t last_images = 0;
   Sum* const strips;  // of each input channel
   Sum* const grads;   // of grad_output

@@ -218,7 +218,7 @@ class BandLoops {
   const Strip<Stored, Sum>& strip;
   Schedule schedule;
   Reduction reduction;
-  const bool straight;  // whether tiles write into the destination
+  const bool straight;  // whether tiles write into the destination, whose lanes are adjacent
   Sum* const copies;    // strips, one for each image of an item
   Sum* const levels;    // the sums of every level of groups of chains
 };

@@ -32,7 +32,7 @@ struct PixelwiseBlocking {
   // Of one slice, in bytes.
   static int64_t slice_bytes(const TileShape& tiles, const Gather& g);
 
-  // Whether an item fetches the sources of the next one, which short sums that are read in place do not wait for.
+  // Whether an item fetches the sources of the next one. Short sums that are read in place do not wait for them.
   bool fetches_next() const { return !in_place || steps_ahead > 0; }
 
   int64_t items(const Gather& g) const { return g.groups * slices.count * parts.count; }

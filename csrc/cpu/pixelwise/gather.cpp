@@ -143,16 +143,15 @@ class PixelwiseLoops {
       const bool in_place = whole && blocking.in_place;
       const Stored* const image = operands.source + inside.source + group * g.C * g.source.c;
       const int64_t pixel_count = of_slice.back().at + of_slice.back().xs.size();
-      const Slice<Sum> slice{
-          .segments = of_slice,
-          .source = in_place ? as_sums<Sum>(image) : strip,
-          .channel_stride = in_place ? g.source.c : blocking.width,
-          .more = 0,
-          .source_next = in_place ? blocking.width : blocking.slice_size,
-          .vecs = ceil_div(pixel_count, tiles.lanes),
-          .destination = pixels.destination(of_slice.front()),
-          .far_steps = in_place && blocking.steps_ahead > 0,
-          .straight = is_straight(of_slice)};
+      const Slice<Sum> slice{.segments = of_slice,
+                             .source = in_place ? as_sums<Sum>(image) : strip,
+                             .channel_stride = in_place ? g.source.c : blocking.width,
+                             .more = 0,
+                             .source_next = in_place ? blocking.width : blocking.slice_size,
+                             .vecs = ceil_div(pixel_count, tiles.lanes),
+                             .destination = pixels.destination(of_slice.front()),
+                             .far_steps = in_place && blocking.steps_ahead > 0,
+                             .straight = is_straight(of_slice)};
       if (!slices.empty() && follows(slices.back(), slice))
         ++slices.back().more;
       else
