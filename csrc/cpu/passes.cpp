@@ -97,7 +97,7 @@ void forward(const Tiles<Stored, Sum>& tiles, const ConvShape& whole, const at::
              const at::Tensor& weight, const std::optional<at::Tensor>& bias, at::Tensor& output) {
   const PassStrides of_tensors{Strides::of(input), Strides::of(weight), Strides::of(output)};
   log_plan(Pass::kForward, tiles, whole, of_tensors);
-  const Problem problem = Problem{whole, of_tensors}.with_pieces_as_pixels();
+  const Problem problem = Problem{whole, of_tensors, {}}.with_pieces_as_pixels();
   const ConvShape& shape = problem.shape;
   const PassStrides& strides = problem.strides;
   const at::Tensor sums = bias ? sums_of_bias(tiles, *bias) : at::Tensor();
@@ -116,7 +116,7 @@ void grad_input(const Tiles<Stored, Sum>& tiles, const ConvShape& whole, const a
                                Strides::of(grad_output)};
   log_plan(Pass::kGradInput, tiles, whole, of_tensors);
   const Problem problem =
-      Problem{whole, of_tensors}.with_pieces_as_pixels().with_patches_as_channels();
+      Problem{whole, of_tensors, {}}.with_pieces_as_pixels().with_patches_as_channels();
   const ConvShape& shape = problem.shape;
   const Operands<Stored, Sum> operands{grad_output.const_data_ptr<Stored>(),
                                        weight.const_data_ptr<Stored>(),
@@ -137,7 +137,7 @@ void grad_weight(const Tiles<Stored, Sum>& tiles, const ConvShape& whole, const 
   const PassStrides of_tensors{Strides::of(input), Strides::of(grad_weight),
                                Strides::of(grad_output)};
   log_plan(Pass::kGradWeight, tiles, whole, of_tensors);
-  const Problem problem = Problem{whole, of_tensors}.with_pieces_as_pixels();
+  const Problem problem = Problem{whole, of_tensors, {}}.with_pieces_as_pixels();
   const ConvShape& shape = problem.shape;
   const PassStrides& strides = problem.strides;
   const WeightOperands<Stored> operands{{strides.input, input.const_data_ptr<Stored>()},

@@ -125,7 +125,7 @@ Plan direct_plan(const Target& target, const ConvShape& shape, const PassStrides
 }  // namespace
 
 Plan plan_gather(const Target& target, const Gather& g) {
-  if (g.patch.size() > 1)
+  if (g.patch.size() > 0)
     return direct_plan(target, g, "patches share no pixel: lanes are the pixels of a patch");
   if (g.taps() == 0) return {"zeros", "no tap meets these pixels", std::monostate{}, 0, 0};
   if (!ChannelBlocking::why_not(target, g)) return channel_plan(target, g);

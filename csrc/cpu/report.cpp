@@ -157,7 +157,7 @@ void add(std::vector<Counted>& all, const Counted& next) {
 
 std::vector<Counted> count_phases(Pass pass, const Target& target, const ConvShape& whole,
                                   const PassStrides& of_tensors) {
-  const Problem problem = Problem{whole, of_tensors}.with_pieces_as_pixels();
+  const Problem problem = Problem{whole, of_tensors, {}}.with_pieces_as_pixels();
   const ConvShape& shape = problem.shape;
   const PassStrides& strides = problem.strides;
   const TileShape& tiles = target.tiles;

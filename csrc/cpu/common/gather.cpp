@@ -49,7 +49,8 @@ Gather gather_of_forward(const ConvShape& shape, const PassStrides& strides) {
           .destination = strides.output,
           .weight = strides.weight,
           .weight_of_group = M * strides.weight.n,
-          .filters_are_lanes = true};
+          .filters_are_lanes = true,
+          .patch = {}};
 }
 
 Gather gather_of_grad_input(const Problem& problem) {

@@ -13,8 +13,8 @@ namespace convgrad::cpu {
 // The pixels that one channel of the destination has in a patch, where each counts as a channel: (c, h, w) is number
 // (c*height + h)*width + w.
 struct Patch {
-  int64_t height = 1, width = 1;
-  int64_t down = 0, right = 0;  // from pixel to pixel of the destination, in elements
+  int64_t height, width;  // zero if each channel is one pixel
+  int64_t down, right;    // from pixel to pixel of the destination, in elements
 
   int64_t size() const { return height * width; }
 };
@@ -28,7 +28,7 @@ struct Gather {
   Strides weight;               // of (channel of the destination, of the source, k_h, k_w)
   int64_t weight_of_group;      // from group to group of the weight, in elements
   bool filters_are_lanes;       // in forward; grad_input sums over the filters
-  Patch patch{};                // of the destination: one pixel, unless patches count as channels
+  Patch patch;                  // of the destination
 
   int64_t taps() const { return product(h.T, w.T); }
 
@@ -40,7 +40,7 @@ struct Gather {
   };
   // Those from channel m of a group on.
   Channels channels_from(int64_t m) const {
-    if (patch.size() == 1) return {m * destination.c, destination.c, M - m};
+    if (patch.size() == 0) return {m * destination.c, destination.c, M - m};
     const int64_t pixel = m % patch.size(), row = pixel / patch.width, column = pixel % patch.width;
     return {m / patch.size() * destination.c + row * patch.down + column * patch.right, patch.right,
             patch.width - column};
@@ -56,7 +56,7 @@ struct PassStrides {
 struct Problem {
   ConvShape shape;
   PassStrides strides;
-  Patch patch{};  // one pixel, unless patches count as channels
+  Patch patch;  // of the input
 
   // Counts the K input pixels that an output meets in a row as one pixel of K*C channels. This needs outputs that share
   // no input, and memory in which the channels of a pixel follow those of the pixel before.

@@ -96,7 +96,7 @@ std::vector<VectorSources> VectorSources::of(const ChannelGroups& g,
 }
 
 GroupBlocking GroupBlocking::of(const Target& target) {
-  return {{target.tiles.lanes, target.tiles.lanes}};
+  return {{target.tiles.lanes, target.tiles.lanes, /*fetches_rows=*/false}};
 }
 
 const char* GroupBlocking::why_not(const Target& target, const Gather& g) {

@@ -31,7 +31,7 @@ struct ChannelVectors {
 struct ChannelBlocking {
   int64_t lanes;  // of a vector
   int64_t width;  // from tap to tap of the packed weight, from pixel to pixel of sums, in elements
-  bool fetches_rows = false;  // whether a row prefetches the sources of the next one
+  bool fetches_rows;  // whether a row prefetches the sources of the next one
 
   static ChannelBlocking of(const Target& target, const Gather& g);
 

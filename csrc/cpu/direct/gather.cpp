@@ -44,7 +44,7 @@ class BandLoops {
         strip(strip),
         schedule(pass.g, layout, band, pass.tiles.max_rows(pass.blocking.vecs.size)),
         reduction(pass.g, pass.order, layout),
-        straight(tiles.in_place && g.destination.c == 1 && g.patch.size() == 1 &&
+        straight(tiles.in_place && g.destination.c == 1 && g.patch.size() == 0 &&
                  !pass.operands.bias && blocking.levels == 1 && g.M % tiles.lanes == 0),
         copies(scratch),
         levels(scratch + pass.blocking.strip_size()) {}
