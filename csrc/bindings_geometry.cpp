@@ -86,6 +86,14 @@ std::vector<std::array<std::pair<int64_t, int64_t>, 2>> tap_segments(
   return segments;
 }
 
+// A range that a destination pixel has, for a pixel that the walk has.
+auto range_of_pixel(Range (Walk::*of)(int64_t) const) {
+  return [of](const Walk& walk, int64_t d) {
+    check_index("d", d, walk.D);
+    return as_pair((walk.*of)(d));
+  };
+}
+
 void bind_walk(py::module_& m) {
   py::class_<Walk>(m, "Walk")
       .def_readonly("D", &Walk::D)
@@ -98,20 +106,8 @@ void bind_walk(py::module_& m) {
       .def_readonly("pixel_step", &Walk::pixel_step)
       .def_readonly("first_tap", &Walk::first_tap)
       .def_readonly("weight_step", &Walk::weight_step)
-      .def(
-          "taps_of",
-          [](const Walk& walk, int64_t d) {
-            check_index("d", d, walk.D);
-            return as_pair(walk.taps_of(d));
-          },
-          py::arg("d"))
-      .def(
-          "new_sources_of",
-          [](const Walk& walk, int64_t d) {
-            check_index("d", d, walk.D);
-            return as_pair(walk.new_sources_of(d));
-          },
-          py::arg("d"))
+      .def("taps_of", range_of_pixel(&Walk::taps_of), py::arg("d"))
+      .def("new_sources_of", range_of_pixel(&Walk::new_sources_of), py::arg("d"))
       .def("interior", [](const Walk& walk) { return as_pair(walk.interior()); })
       .def("pixels_apart", &TapGroup::pixels_apart)
       .def("tap_groups", &tap_groups, py::arg("taps"), py::arg("largest"))

@@ -64,13 +64,17 @@ class Formats(NamedTuple):
 NCHW = Formats()
 
 
-def check_against_torch(case: Case, dtype: torch.dtype, formats: Formats = NCHW) -> None:
+def tensors_of(case: Case, dtype: torch.dtype, formats: Formats) -> tuple[Tensor, Tensor, Tensor]:
     input, weight, bias = case.tensors(dtype)
-    tensors = (
+    return (
         input.contiguous(memory_format=formats.images),
         weight.contiguous(memory_format=formats.weight),
         bias,
     )
+
+
+def check_against_torch(case: Case, dtype: torch.dtype, formats: Formats = NCHW) -> None:
+    tensors = tensors_of(case, dtype, formats)
     grad_output = output_like(case, *tensors).contiguous(memory_format=formats.images)
     magnitudes = torchs(case, *(t.abs() for t in tensors), grad_output.abs())
     for actual, expected, magnitude, reduction in zip(
@@ -193,13 +197,11 @@ def test_drawn_cases_agree_with_torch(case: Case) -> None:
 def test_gradients_of_drawn_patches_agree_with_torch(case: Case, formats: Formats) -> None:
     """Through autograd, whose gradient has the strides of the input under every weight."""
     check_against_torch(case, torch.float64, formats)
-    input, weight, bias = case.tensors(torch.float64)
-    input = input.contiguous(memory_format=formats.images).requires_grad_()
-    weight = weight.contiguous(memory_format=formats.weight)
-    output = convgrad_ext.conv2d(input, weight, bias, **case.params)
+    tensors = tensors_of(case, torch.float64, formats)
+    input = tensors[0].detach().requires_grad_()
+    output = convgrad_ext.conv2d(input, *tensors[1:], **case.params)
     grad_output = torch.randn_like(output)
     (actual,) = torch.autograd.grad(output, input, grad_output)
-    tensors = input.detach(), weight, bias
     expected, *_ = torch_gradients(case, *tensors, grad_output=grad_output)
     magnitude, *_ = torch_gradients(
         case, *(t.abs() for t in tensors), grad_output=grad_output.abs()

@@ -7,20 +7,14 @@ a store and a load for each multiply-add, and no other test would see it.
 from __future__ import annotations
 
 import re
-import shutil
-import subprocess
 from collections import defaultdict
 from collections.abc import Iterator
 
 import pytest
+from disassembly import NEEDS_OBJDUMP, SYMBOL, listing
 
-from convgrad_ext import _C
+pytestmark = NEEDS_OBJDUMP
 
-pytestmark = pytest.mark.skipif(
-    shutil.which("objdump") is None, reason="objdump (binutils) reads the module's code"
-)
-
-SYMBOL = re.compile(r"^[0-9a-f]+ <(.*)>:$")
 TILE = re.compile(r"::tile<(float|double), (\d+), \(convgrad::cpu::TileKind\)(\d), (\d+), (\d+)>")
 KINDS = range(3)
 LINE = re.compile(r"^\s*([0-9a-f]+):\s+(\S+)\s*(.*)$")
@@ -79,13 +73,7 @@ def spills(code: list[Instruction]) -> list[str]:
 @pytest.fixture(scope="module")
 def tiles() -> dict[str, list[Instruction]]:
     """By template arguments; the builds of several instruction sets have different widths."""
-    run = subprocess.run(
-        ["objdump", "-d", "-C", "--no-show-raw-insn", "-j", ".text", _C.__file__],
-        capture_output=True,
-        text=True,
-        check=True,
-    )
-    return dict(tiles_in(run.stdout))
+    return dict(tiles_in(listing()))
 
 
 def test_every_tile_is_found(tiles: dict[str, list[Instruction]]) -> None:

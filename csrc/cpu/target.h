@@ -38,7 +38,7 @@ struct Target {
     return product(places, std::max(width, std::gcd(bytes, kModulus))) > cache.l1d / 2;
   }
 
-  // Whether so many elements have no room in L2.
+  // Whether this many elements are more than L2 holds.
   bool exceeds_l2(int64_t elements) const {
     return product(elements, tiles.stored_bytes) > cache.l2;
   }

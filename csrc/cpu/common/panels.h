@@ -84,9 +84,9 @@ class WeightPacking {
     PackArgs<Stored, Sum> args = first_tap_of(panel, channels.lo);
     args.vectors = vectors, args.count = channels.size();
     if (tap_by_tap()) return pack_taps(args);
-    const bool rows_gapless = g.h.T == 1 || to_down() == to_right() * g.w.T;
-    if (rows_gapless && g.weight.c == to_right() * g.taps()) return pack_gapless(args, buffer);
-    const int64_t rows = rows_gapless ? 1 : g.h.T;
+    if (rows_are_gapless() && g.weight.c == to_right() * g.taps())
+      return pack_gapless(args, buffer);
+    const int64_t rows = rows_are_gapless() ? 1 : g.h.T;
     pack_rows(args, channels.size(), rows, g.taps() / rows);
   }
 
@@ -130,9 +130,10 @@ class WeightPacking {
 
   // Whether the taps of one channel or lane follow those of the one before, without gaps.
   bool taps_are_adjacent() const {
-    return to_right() == 1 && (g.h.T == 1 || to_down() == g.w.T) &&
-           std::min(g.weight.n, g.weight.c) == g.taps();
+    return to_right() == 1 && rows_are_gapless() && std::min(g.weight.n, g.weight.c) == g.taps();
   }
+  // Whether the rows of a kernel follow each other as its columns do.
+  bool rows_are_gapless() const { return g.h.T == 1 || to_down() == to_right() * g.w.T; }
 
   // Blocks of the channels that are packed at a time: small ones under a large kernel.
   Blocks channel_blocks() const {
