@@ -36,7 +36,13 @@ PARTS = {
     ("forward", "winograd"): GATHER
     | {"output tiles of an item", "channels of the source at a time", "weight"},
     ("grad_weight", "direct"): SUMS
-    | {"stretch, images x rows x columns", "chunks of stretches", "source", "grad_output"},
+    | {
+        "rows of a tile",
+        "stretch, images x rows x columns",
+        "chunks of stretches",
+        "source",
+        "grad_output",
+    },
     ("grad_weight", "winograd"): SUMS | {"output tiles at a time", "chunks of output tiles"},
 }
 

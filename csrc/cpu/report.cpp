@@ -106,7 +106,8 @@ Details details_of_sums(const WeightSums& sums, int64_t tile_rows) {
 
 Details details(const WeightBlocking& b, const TileShape&) {
   const Stretches& s = b.stretches;
-  Details all = details_of_sums(b.sums, b.tile_rows);
+  Details all = details_of_sums(b.sums, b.tile_channels * b.tile_taps);
+  all.emplace_back("rows of a tile", b.tile_taps > 1 ? "taps of a row" : "input channels");
   all.emplace_back("stretch, images x rows x columns",
                    times(s.images.size, s.rows.size, s.columns.size));
   all.emplace_back("chunks of stretches", times(b.chunks.count));

@@ -13,6 +13,7 @@ constexpr const char* kNoImages = "there are no images";
 constexpr const char* kConverted = "weights have to be converted";
 constexpr const char* kManyChannels =
     "groups have many channels of the source to sum over, or several that are adjacent";
+constexpr const char* kManyFilters = "the filters of a group fill vectors";
 constexpr const char* kLargeStrip = "the padded sources of a row are too large for the cache";
 constexpr const char* kLongSum = "the sum needs several levels of chains";
 
@@ -21,6 +22,14 @@ constexpr const char* kLongSum = "the sum needs several levels of chains";
 bool has_few_channels(int64_t groups, int64_t channels, const Strides& source) {
   constexpr int64_t kMost = 4;
   return channels == 1 || (groups > 1 && channels <= kMost && source.w == 1);
+}
+
+// Whether grad_weight gains by lanes that are filters, because all of them share a source. Lanes of pixels need
+// the sources again for every filter.
+bool has_many_filters(const ConvShape& shape) {
+  constexpr int64_t kFilters = 32, kPairs = 48;
+  const int64_t filters = shape.C_out_per_group();
+  return filters >= kFilters || product(filters, shape.C_in_per_group()) >= kPairs;
 }
 
 // Of the sources of one row, in bytes: a number that no processor changes, because the digits of forward and grad_input
@@ -99,6 +108,7 @@ const char* PlaneWeightBlocking::why_not(const Target& target, const ConvShape& 
                                          const Strides& input) {
   if (shape.N == 0) return kNoImages;
   if (!has_few_channels(shape.groups, shape.C_in_per_group(), input)) return kManyChannels;
+  if (has_many_filters(shape)) return kManyFilters;
   const int64_t bytes = product(of(target, shape).scratch_size(), target.tiles.sum_bytes);
   return bytes > target.cache.sixteenths(16) ? kLargeStrip : nullptr;
 }

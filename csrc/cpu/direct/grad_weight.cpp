@@ -45,8 +45,8 @@ class StretchLoops {
     StretchRuns runs(band, images.size(), layout);
     if (blocking.packed) pack_grad_output();
     const WeightSums& order = blocking.sums;
-    for (int64_t c = item.channels.lo; c < item.channels.hi; c += blocking.tile_rows) {
-      const Range channels{c, std::min(c + blocking.tile_rows, item.channels.hi)};
+    for (int64_t c = item.channels.lo; c < item.channels.hi; c += blocking.tile_channels) {
+      const Range channels{c, std::min(c + blocking.tile_channels, item.channels.hi)};
       const Sum* source = source_of(channels, strip, layout);
       for (int64_t block : item.blocks)
         add_block(block, channels, source, layout, runs,
@@ -64,8 +64,10 @@ class StretchLoops {
                        ? GradLayout::packed(band, blocking.stretches.pixels(), tiles.lanes)
                        : GradLayout::of_tensor(operands.grad_output, tiles.lanes);
     layout.image_size = blocking.copied ? strip.size() : operands.input.n;
-    layout.ys = StretchLayout::outputs_of_taps(shape.h, band.ys);
-    layout.xs = StretchLayout::outputs_of_taps(shape.w, band.xs);
+    layout.ys = StretchLayout::by_taps(shape.h, band.ys);
+    layout.xs = blocking.tile_taps > 1
+                    ? StretchLayout::by_outputs(shape.w, band.xs, blocking.tile_taps)
+                    : StretchLayout::by_taps(shape.w, band.xs);
     return layout;
   }
 
@@ -132,35 +134,43 @@ class StretchLoops {
     return strips + before * layout.source.c;
   }
 
-  // All taps of a tile's channels.
+  // All taps of a tile's channels, whose rows are these channels or taps of a row.
   void add_block(int64_t block, Range channels, const Sum* source, const StretchLayout& layout,
                  StretchRuns& runs, Sum* sums) const {
+    const int64_t vector_size = blocking.sums.vector_size();
+    const bool rows_are_taps = blocking.tile_taps > 1;
     TileArgs<Sum> args{};
-    args.a = source, args.row_stride = layout.source.c;
+    args.a = source;
+    args.row_stride = rows_are_taps ? layout.source.t_w[1] - layout.source.t_w[0] : layout.source.c;
     args.b_step = layout.grads.pixel, args.panel_stride = layout.grads.vector;
     args.steps_ahead = kStepsAhead;
-    args.acc = sums, args.acc_stride = shape.taps() * blocking.sums.vector_size();
+    args.acc_stride = rows_are_taps ? vector_size : shape.taps() * vector_size;
     const int64_t vecs = blocking.sums.vectors_of(block).size();
-    const auto tile = blocking.packed ? tiles.tile_for(args.row_stride, vecs, channels.size())
-                                      : tiles.tile[kStepsApart][vecs][channels.size()];
-    for (int64_t k_h : Range{0, shape.h.K})
-      for (int64_t k_w : Range{0, shape.w.K}) {
-        const StretchRuns::Steps of_tap = runs.along(layout.ys[k_h], layout.xs[k_w]);
-        args.runs = of_tap.runs.data(), args.run_count = of_tap.runs.size();
-        args.length = of_tap.length;
-        set_tap(k_h, k_w, layout, grads_of(block), args);
-        if (args.run_count > 0 && args.length > 0) tile(args);
-        args.acc += blocking.sums.vector_size();
+    for (const TapSegment& k_h : layout.ys)
+      for (const TapSegment& k_w : layout.xs) {
+        const StretchRuns::Steps steps = runs.along(k_h.pixels, k_w.pixels);
+        args.runs = steps.runs.data(), args.run_count = steps.runs.size();
+        args.length = steps.length;
+        if (args.run_count == 0 || args.length == 0) continue;
+        args.acc = sums + (k_h.taps.lo * shape.w.K + k_w.taps.lo) * vector_size;
+        set_taps(k_h, k_w, layout, grads_of(block), args);
+        const int64_t rows = rows_are_taps ? k_w.taps.size() : channels.size();
+        if (blocking.packed)
+          tiles.tile_for(args.row_stride, vecs, rows)(args);
+        else
+          tiles.tile[kStepsApart][vecs][rows](args);
       }
   }
 
-  void set_tap(int64_t k_h, int64_t k_w, const StretchLayout& layout, const Sum* b,
-               TileArgs<Sum>& args) const {
+  // The first of the taps and its outputs.
+  void set_taps(const TapSegment& k_h, const TapSegment& k_w, const StretchLayout& layout,
+                const Sum* b, TileArgs<Sum>& args) const {
     const SourceLayout& from = layout.source;
-    const Range xs = layout.xs[k_w];
-    args.from = place(1, from.t_h[k_h], 1, place(1, from.t_w[k_w], xs.lo, from.right));
+    const int64_t x = k_w.pixels.lo;
+    args.from =
+        place(1, from.t_h[k_h.taps.lo], 1, place(1, from.t_w[k_w.taps.lo], x, from.right));
     args.a_step = args.length > 1 ? from.right : 0;  // a run of one has no next place
-    args.b = b + (xs.lo - band.xs.lo) * args.b_step;
+    args.b = b + (x - band.xs.lo) * args.b_step;
   }
 
   const Tiles<Stored, Sum>& tiles;

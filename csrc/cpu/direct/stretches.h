@@ -7,6 +7,7 @@
 #include "cpu/common/blocks.h"
 #include "cpu/common/layout.h"
 #include "cpu/kernels/tiles.h"
+#include "geometry/tap_segments.h"
 
 namespace convgrad::cpu {
 
@@ -39,20 +40,37 @@ struct GradLayout {
   }
 };
 
-// The places from which tiles read the input of one stretch, and the outputs of the stretch that each tap meets.
+// The places from which tiles read the input of one stretch, and the outputs of the stretch that taps meet.
 struct StretchLayout {
   SourceLayout source;
   GradLayout grads;
-  int64_t image_size;         // from image to image of the source, in elements
-  std::vector<Range> ys, xs;  // the outputs of tap k_h, of tap k_w
+  int64_t image_size;             // from image to image of the source, in elements
+  std::vector<TapSegment> ys;     // of each k_h
+  std::vector<TapSegment> xs;     // of the taps k_w that a tile takes at once
 
-  static std::vector<Range> outputs_of_taps(const Axis& axis, Range within) {
-    std::vector<Range> outputs;
+  // Tap by tap, its outputs.
+  static std::vector<TapSegment> by_taps(const Axis& axis, Range within) {
+    std::vector<TapSegment> segments;
     for (int64_t k : Range{0, axis.K}) {
       const Range all = axis.outputs_of_tap(k);
-      outputs.push_back(Range::within(std::max(all.lo, within.lo), all.hi, within.hi));
+      segments.push_back(
+          {Range::within(std::max(all.lo, within.lo), all.hi, within.hi), {k, k + 1}});
     }
-    return outputs;
+    return segments;
+  }
+
+  // The same meetings: at most `most` taps, and outputs that meet all of them.
+  static std::vector<TapSegment> by_outputs(const Axis& axis, Range within, int64_t most) {
+    std::vector<TapSegment> segments;
+    for (const TapSegment& segment : TapSegment::of(axis.outputs(), within)) {
+      const Blocks some = Blocks::covering(segment.taps.size(), most);
+      for (int64_t i : Range{0, some.count}) {
+        const Range taps = some.at(i, segment.taps.size());
+        segments.push_back(
+            {segment.pixels, {segment.taps.lo + taps.lo, segment.taps.lo + taps.hi}});
+      }
+    }
+    return segments;
   }
 };
 

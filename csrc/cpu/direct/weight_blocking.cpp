@@ -14,7 +14,12 @@ constexpr int64_t kUsualVecs = 2;  // of a tile
 class Cutting {
  public:
   Cutting(const Target& target, const ConvShape& shape, const PassStrides& strides)
-      : target(target), shape(shape), input(strides.input), grad_output(strides.output) {}
+      : target(target),
+        shape(shape),
+        input(strides.input),
+        grad_output(strides.output),
+        rows_are_taps(taps_are_better()),
+        rows(rows_are_taps ? shape.w.K : shape.C_in_per_group()) {}
 
   WeightBlocking run() {
     cut_pixels();
@@ -38,8 +43,31 @@ class Cutting {
     return std::min<int64_t>(128, kProducts / shape.taps());
   }
 
-  int64_t rows_of_tile(int64_t vecs) const {
-    return Blocks::covering(shape.C_in_per_group(), target.tiles.max_rows(vecs)).size;
+  // Of the tiles that cover so many rows.
+  int64_t rows_of_tile(int64_t rows, int64_t vecs) const {
+    return Blocks::covering(rows, target.tiles.max_rows(vecs)).size;
+  }
+  int64_t rows_of_usual_tile(int64_t rows) const {
+    return rows_of_tile(rows, target.tile_vecs(rows));
+  }
+
+  // Every tap reads the vectors of a stretch again. Where a tile loads more than `kBytes` of them for each multiply-add, L2
+  // is too slow.
+  bool outrun_l2(int64_t rows) const {
+    constexpr int64_t kBytes = 12;
+    return target.tiles.vector_bytes() > kBytes * rows_of_usual_tile(rows);
+  }
+
+  // Whether tiles of taps load less. A border of the padding has tiles of its own, so that most outputs should meet all
+  // taps.
+  bool taps_are_better() const {
+    const int64_t channels = shape.C_in_per_group(), taps = shape.w.K;
+    return outrun_l2(channels) && rows_of_usual_tile(taps) > rows_of_usual_tile(channels) &&
+           2 * shape.w.outputs().interior().size() > shape.w.O;
+  }
+
+  int64_t channels_of_tile(int64_t vecs) const {
+    return rows_are_taps ? 1 : rows_of_tile(rows, vecs);
   }
 
   // Of some channels in one image.
@@ -59,13 +87,10 @@ class Cutting {
     return std::clamp<int64_t>(std::min(fitting, pixels_in_l1d()), 1, kLongestPixelChain);
   }
 
-  // Every tap reads the vectors of a stretch again. Where a tile loads more than `kBytes` of them for each multiply-add, L2
-  // is too slow: then they should stay in two thirds of L1d.
+  // Where L2 is too slow, the vectors of a stretch should stay in two thirds of L1d.
   int64_t pixels_in_l1d() const {
-    constexpr int64_t kBytes = 12;
-    const int64_t vecs = target.tile_vecs(shape.C_in_per_group());
-    if (target.tiles.vector_bytes() <= kBytes * rows_of_tile(vecs)) return kLongestPixelChain;
-    return target.cache.l1d * 2 / 3 / (vecs * target.tiles.vector_bytes());
+    if (!outrun_l2(rows)) return kLongestPixelChain;
+    return target.cache.l1d * 2 / 3 / (target.tile_vecs(rows) * target.tiles.vector_bytes());
   }
 
   // Fewer rows and images where the strip of a tile would be too large.
@@ -74,7 +99,7 @@ class Cutting {
     Stretches& s = b.stretches;
     s.columns = Blocks::covering(shape.w.O, pixels);
     s.rows = Blocks::covering(shape.h.O, std::max<int64_t>(1, pixels / s.columns.size));
-    const int64_t channels = rows_of_tile(kUsualVecs);
+    const int64_t channels = channels_of_tile(kUsualVecs);
     while (s.rows.size > 1 && strip_bytes(channels) > strips_bytes())
       s.rows = Blocks::covering(shape.h.O, s.rows.size / 2);
     const bool whole = s.columns.count * s.rows.count == 1;
@@ -101,7 +126,7 @@ class Cutting {
 
   // The sums of a tile under all taps.
   int64_t tile_bytes() const {
-    return product(b.tile_rows, shape.taps(), b.sums.vector_size(), target.tiles.sum_bytes);
+    return product(b.tile_channels, shape.taps(), b.sums.vector_size(), target.tiles.sum_bytes);
   }
 
   void cut_channels() {
@@ -109,8 +134,10 @@ class Cutting {
     sums.groups = shape.groups, sums.numbers = shape.taps();
     sums.C_out = shape.C_out_per_group(), sums.C_in = shape.C_in_per_group();
     sums.lanes = target.tiles.lanes, sums.vectors = vectors();
-    sums.outs = Blocks::covering(sums.vectors, target.tile_vecs(sums.C_in));
-    b.tile_rows = rows_of_tile(std::max(kUsualVecs, sums.outs.size));
+    sums.outs = Blocks::covering(sums.vectors, target.tile_vecs(rows));
+    const int64_t vecs = std::max(kUsualVecs, sums.outs.size);
+    b.tile_channels = channels_of_tile(vecs);
+    b.tile_taps = rows_are_taps ? rows_of_tile(rows, vecs) : 1;
     const int64_t items = wanted_items(target.threads);
     const int64_t wanted = b.chunks_apart ? Blocks::covering(items, b.chunks.count).count : items;
     const int64_t sharing = shape.groups * sums.outs.count / wanted;
@@ -124,31 +151,31 @@ class Cutting {
   // of a pixel are less than what memory brings at a time.
   void cut_strips() {
     const int64_t fitting = strips_bytes() / std::max<int64_t>(1, b.stretches.images.size);
-    b.copied = crowded() && strip_bytes(b.tile_rows) <= fitting;
-    b.strip_channels = b.tile_rows;
+    b.copied = !rows_are_taps && crowded() && strip_bytes(b.tile_channels) <= fitting;
+    b.strip_channels = b.tile_channels;
     if (input.c == 1)
       while (b.strip_channels < b.sums.ins.size &&
-             strip_bytes(b.strip_channels + b.tile_rows) <= fitting)
-        b.strip_channels += b.tile_rows;
+             strip_bytes(b.strip_channels + b.tile_channels) <= fitting)
+        b.strip_channels += b.tile_channels;
     b.strip_image = b.copied ? strip_bytes(b.strip_channels) / target.tiles.sum_bytes : 0;
   }
 
   // Blocks of whole tiles whose sums fit, and several blocks where there would be too few items.
   Blocks input_blocks(int64_t wanted_blocks) const {
     const WeightSums& sums = b.sums;
-    const int64_t tile_count = Blocks::covering(sums.C_in, b.tile_rows).count;
+    const int64_t tile_count = Blocks::covering(sums.C_in, b.tile_channels).count;
     const int64_t fitting =
         std::max<int64_t>(1, sums_bytes() / product(sums.parts.size, tile_bytes()));
     const int64_t wanted = Blocks::covering(wanted_blocks, shape.groups * sums.parts.count).count;
     const int64_t per_block = std::min(fitting, Blocks::covering(tile_count, wanted).count);
-    const int64_t size = Blocks::covering(tile_count, per_block).size * b.tile_rows;
+    const int64_t size = Blocks::covering(tile_count, per_block).size * b.tile_channels;
     return {Blocks::covering(sums.C_in, size).count, size};
   }
 
   // Whether what a tile reads in the tensor pushes itself out of L1d: one row for each channel, or, where channels are
   // adjacent, one place for each pixel, unless it is prefetched.
   bool crowded() const {
-    if (input.c != 1) return target.is_crowded(b.tile_rows, input.c);
+    if (input.c != 1) return target.is_crowded(b.tile_channels, input.c);
     const int64_t step = place(shape.w.outputs().step, input.w);
     return b.packed ? target.is_crowded(b.stretches.pixels(), step) : target.outrun_prefetch(step);
   }
@@ -163,6 +190,8 @@ class Cutting {
   const Target& target;
   const ConvShape& shape;
   const Strides &input, &grad_output;
+  const bool rows_are_taps;
+  const int64_t rows;  // of all tiles: taps of a row or input channels
   WeightBlocking b{};
 };
 

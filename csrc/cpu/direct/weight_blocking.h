@@ -12,7 +12,8 @@ namespace convgrad::cpu {
 // added in their order. Both cuts depend on the pixels, the input's channels, the taps and the caches. So the
 // digits of a filter depend neither on other filters nor on how channels and chunks are shared out.
 struct WeightBlocking {
-  int64_t tile_rows;       // input channels of a tile
+  // The rows of a tile are input channels under one tap, or taps of a row in one channel.
+  int64_t tile_channels, tile_taps;
   Stretches stretches;     // of the output pixels
   bool copied;             // whether tiles read strips of the input
   bool packed;             // whether tiles read a copy of grad_output
