@@ -335,10 +335,11 @@ def as_autograd_rule(function: type[torch.autograd.Function]) -> Any:
 
 
 rules = torch.library.Library("convgrad_ext", "IMPL")
-for name, function in {
-    "conv2d": Conv2dFunction,
-    "conv2d_input": Conv2dInputFunction,
-    "conv2d_weight": Conv2dWeightFunction,
-}.items():
+for name, function, fold in (
+    ("conv2d", Conv2dFunction, batching.conv2d),
+    ("conv2d_input", Conv2dInputFunction, batching.conv2d_input),
+    ("conv2d_weight", Conv2dWeightFunction, batching.conv2d_weight),
+):
     rules.impl(name, as_autograd_rule(function), "Autograd")
-    torch.library.register_vmap(f"convgrad_ext::{name}", function.vmap)
+    rule = batching.as_batching_rule(getattr(ops, name).default, fold)
+    rules.impl(name, rule, "FuncTorchBatched", with_keyset=True)

@@ -11,12 +11,42 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
+import torch
 from torch import Tensor
+from torch._C import _functorch as functorch
 
 Apply = Callable[..., Tensor]
 Dim = int | None
+Fold = Callable[..., tuple[Tensor, int]]
 N_AXIS, CHANNEL_AXIS = 0, 1  # of input, output and their gradients
 C_OUT_AXIS, C_IN_AXIS = 0, 1  # of weight
+
+
+BATCHED = torch._C.DispatchKeySet(torch._C.DispatchKey.FuncTorchBatched)
+
+
+def as_batching_rule(op: Any, fold: Fold) -> Callable[..., Tensor]:
+    """What the dispatcher calls for an operator under vmap, where `fold` is a function of this file.
+
+    ``torch.library.register_vmap`` does the same for any nest of arguments, and visits every number
+    in it: several times what a small convolution takes.
+    """
+
+    def rule(_: Any, *args: Any) -> Tensor:
+        level = functorch.maybe_current_level()
+        values, dims, B = list(args), [None] * len(args), 0
+        for i, arg in enumerate(args):
+            if type(arg) is Tensor or isinstance(arg, Tensor):
+                values[i], dims[i] = functorch._unwrap_batched(arg, level)
+                if dims[i] is not None:
+                    B = values[i].shape[dims[i]]
+        with torch._C._ExcludeDispatchKeyGuard(BATCHED):  # the next level is an outer one
+            if all(dim is None for dim in dims):
+                return op(*args)
+            result, dim = fold(op, B, dims, *values)
+        return functorch._add_batch_dim(result, dim, level)
+
+    return rule
 
 
 def conv2d(

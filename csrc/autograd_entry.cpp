@@ -1,13 +1,14 @@
 // Where a call with CPU tensors meets autograd. Three ways lead on:
 //
 // - nothing to record: straight to the loops;
-// - plain reverse mode: to the loops, and autograd_node.h records the call;
-// - tangents, torch.func, tracing and subclasses: to the rules, which are the Functions of
-//   convgrad_ext/autograd.py. Entering Python costs several times what a small convolution does.
+// - reverse mode: to the loops, and autograd_node.h records the call;
+// - tangents, tracing and subclasses: to the rules, which are the Functions of convgrad_ext/autograd.py. Entering
+//   Python costs several times what a small convolution does.
+//
+// torch.func runs a call level by level. So within it, "the loops" are the next level, as for PyTorch's own operators.
 #include "autograd_entry.h"
 
 #include <ATen/ATen.h>
-#include <c10/core/impl/LocalDispatchKeySet.h>
 #include <torch/library.h>
 
 #include <algorithm>
@@ -24,12 +25,6 @@ using c10::DispatchKey;
 using c10::DispatchKeySet;
 
 thread_local bool only_python_records = false;
-
-// Within torch.func the rule does more than to record: see outer_levels_on there. The key stands
-// for the stack of transforms, whose own header needs others that PyTorch does not install.
-bool is_transformed() {
-  return c10::impl::tls_is_dispatch_key_included(DispatchKey::FuncTorchDynamicLayerFrontMode);
-}
 
 // Subclasses, FakeTensor among them, and modes such as make_fx's.
 bool reaches_python(DispatchKeySet keys) {
@@ -74,8 +69,7 @@ Way way_of(DispatchKeySet keys, const Symbols& symbols, std::initializer_list<co
   const auto any = [&](const auto& holds) {
     return std::any_of(all.begin(), all.end(), [&](const Tensor* t) { return t && holds(*t); });
   };
-  if (is_transformed() || any([](const Tensor& t) { return t._fw_grad(/*level=*/0).defined(); }))
-    return Way::kRules;
+  if (any([](const Tensor& t) { return t._fw_grad(/*level=*/0).defined(); })) return Way::kRules;
   if (!at::GradMode::is_enabled() || !any([](const Tensor& t) { return t.requires_grad(); }))
     return Way::kLoops;
   const bool is_traced = reaches_python(keys) || !symbols.are_numbers() || any(has_symbols);

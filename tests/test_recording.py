@@ -124,6 +124,25 @@ def test_parameters_are_plain_tensors() -> None:
     assert layer(operands()[0]).grad_fn.name() == NODE
 
 
+@pytest.mark.parametrize("transform", [torch.func.grad, torch.func.vmap], ids=lambda f: f.__name__)
+def test_levels_of_torch_func_are_recorded_by_the_node(transform: Any) -> None:
+    """Of reverse mode: the level of grad inside, with and without another one around it."""
+    input, weight, bias = operands(requires_grad=False)
+    seen = []
+
+    def loss(weight: Tensor, image: Tensor) -> Tensor:
+        output = convgrad_ext.conv2d(image[None], weight, bias)
+        seen.append(output.grad_fn.name())
+        return output.sum()
+
+    gradient = torch.func.grad(loss)
+    if transform is torch.func.vmap:
+        torch.func.vmap(gradient, in_dims=(None, 0))(weight, input)
+    else:
+        torch.func.grad(lambda w: gradient(w, input[0]).square().sum())(weight)
+    assert seen == [NODE]
+
+
 def test_a_switch_leaves_all_to_python() -> None:
     with recorded_in_python():
         assert convgrad_ext.conv2d(*operands()).grad_fn.name() == FUNCTION
