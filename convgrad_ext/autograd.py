@@ -14,11 +14,11 @@ conv2d_weight  input,       grad_weight      conv2d_input         conv2d
                grad_output
 =============  ===========  ===============  ===================  =======================
 
-The Functions are also the rules by which the dispatcher differentiates and batches the operators
+The Functions are also the rules by which the dispatcher differentiates the operators
 ``torch.ops.convgrad_ext``. So there is one set of formulas for eager autograd, forward mode,
 ``torch.func``, ``torch.compile`` and ``torch.export``, in any nesting.
 
-Plain reverse mode on the CPU, without tangents, transforms, tracing or subclasses, is recorded by
+Reverse mode on the CPU, without tangents, tracing or subclasses, is recorded by
 csrc/autograd_node.cpp instead, which has the same formulas and takes a tenth of the time.
 """
 
@@ -335,11 +335,11 @@ def as_autograd_rule(function: type[torch.autograd.Function]) -> Any:
 
 
 rules = torch.library.Library("convgrad_ext", "IMPL")
-for name, function, fold in (
+for name, function, on_batches in (
     ("conv2d", Conv2dFunction, batching.conv2d),
     ("conv2d_input", Conv2dInputFunction, batching.conv2d_input),
     ("conv2d_weight", Conv2dWeightFunction, batching.conv2d_weight),
 ):
     rules.impl(name, as_autograd_rule(function), "Autograd")
-    rule = batching.as_batching_rule(getattr(ops, name).default, fold)
+    rule = batching.as_batching_rule(getattr(ops, name).default, on_batches)
     rules.impl(name, rule, "FuncTorchBatched", with_keyset=True)

@@ -8,7 +8,7 @@ The result of the larger convolution does not have them.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
@@ -17,7 +17,7 @@ from torch._C import _functorch as functorch
 
 Apply = Callable[..., Tensor]
 Dim = int | None
-Fold = Callable[..., tuple[Tensor, int]]
+OnBatches = Callable[..., tuple[Tensor, int]]
 N_AXIS, CHANNEL_AXIS = 0, 1  # of input, output and their gradients
 C_OUT_AXIS, C_IN_AXIS = 0, 1  # of weight
 
@@ -25,25 +25,26 @@ C_OUT_AXIS, C_IN_AXIS = 0, 1  # of weight
 BATCHED = torch._C.DispatchKeySet(torch._C.DispatchKey.FuncTorchBatched)
 
 
-def as_batching_rule(op: Any, fold: Fold) -> Callable[..., Tensor]:
-    """What the dispatcher calls for an operator under vmap, where `fold` is a function of this file.
+def as_batching_rule(op: Any, on_batches: OnBatches) -> Callable[..., Tensor]:
+    """What the dispatcher calls for an operator under vmap; `on_batches` is one of the below.
 
     ``torch.library.register_vmap`` does the same for any nest of arguments, and visits every number
     in it: several times what a small convolution takes.
     """
 
     def rule(_: Any, *args: Any) -> Tensor:
-        level = functorch.maybe_current_level()
-        values, dims, B = list(args), [None] * len(args), 0
+        level: Any = functorch.maybe_current_level()
+        values = list(args)
+        dims: list[Dim] = [None] * len(args)
         for i, arg in enumerate(args):
-            if type(arg) is Tensor or isinstance(arg, Tensor):
+            if isinstance(arg, Tensor):
                 values[i], dims[i] = functorch._unwrap_batched(arg, level)
-                if dims[i] is not None:
-                    B = values[i].shape[dims[i]]
+        extents = [v.shape[d] for v, d in zip(values, dims, strict=True) if d is not None]
         with torch._C._ExcludeDispatchKeyGuard(BATCHED):  # the next level is an outer one
-            if all(dim is None for dim in dims):
-                return op(*args)
-            result, dim = fold(op, B, dims, *values)
+            if not extents:
+                unbatched: Tensor = op(*args)
+                return unbatched
+            result, dim = on_batches(op, extents[0], dims, *values)
         return functorch._add_batch_dim(result, dim, level)
 
     return rule
@@ -52,7 +53,7 @@ def as_batching_rule(op: Any, fold: Fold) -> Callable[..., Tensor]:
 def conv2d(
     apply: Apply,
     B: int,
-    in_dims: tuple[Dim, ...],
+    in_dims: Sequence[Dim],
     input: Tensor,
     weight: Tensor,
     bias: Tensor | None,
@@ -83,7 +84,7 @@ def conv2d(
 def conv2d_input(
     apply: Apply,
     B: int,
-    in_dims: tuple[Any, ...],
+    in_dims: Sequence[Any],
     input_size: tuple[int, ...],
     weight: Tensor,
     grad_output: Tensor,
@@ -117,7 +118,7 @@ def conv2d_input(
 def conv2d_weight(
     apply: Apply,
     B: int,
-    in_dims: tuple[Any, ...],
+    in_dims: Sequence[Any],
     input: Tensor,
     weight_size: tuple[int, ...],
     grad_output: Tensor,

@@ -150,10 +150,11 @@ def test_exact_named(case: Case, sizes: tuple[int, int] | None) -> None:
 # The path
 
 
-def paths(case: Case, layout: torch.memory_format) -> set[str]:
+def pass_paths(case: Case, layout: torch.memory_format) -> dict[str, str]:
+    """Of grad_input, the path of the last phase that has one."""
     input, weight, _ = case.tensors(torch.float32)
     found = plans(input.contiguous(memory_format=layout), weight, None, **case.params)
-    return {plan.path for plan in found} - {"zeros"}
+    return {plan.pass_name: plan.path for plan in found if plan.path != "zeros"}
 
 
 @EVERY_FAST
@@ -161,19 +162,38 @@ def paths(case: Case, layout: torch.memory_format) -> set[str]:
 @pytest.mark.parametrize("layout", LAYOUTS, ids=str)
 @pytest.mark.parametrize("case", NAMED[:10], ids=str)
 def test_named_layers_take_the_path(case: Case, layout: torch.memory_format) -> None:
-    assert paths(case, layout) == {"depthwise"}
+    assert set(pass_paths(case, layout).values()) == {"depthwise"}
 
 
 @EVERY_FAST
 @pytest.mark.usefixtures("kernel")
-def test_the_number_of_filters_does_not_decide() -> None:
+def test_the_number_of_filters_does_not_decide_on_the_forward() -> None:
     """Otherwise a filter's digits would depend on others."""
     for layout in LAYOUTS:
         for filters in (1, 2, 64):
             layer = case("m", "", (32, 32 * filters), (9, 9), groups=32, padding=1)
-            input, weight, _ = layer.tensors(torch.float32)
-            found = plans(input.contiguous(memory_format=layout), weight, None, **layer.params)
-            assert {p.path for p in found if p.pass_name != "grad_input"} == {"depthwise"}
+            assert pass_paths(layer, layout)["forward"] == "depthwise"
+
+
+@EVERY_FAST
+@pytest.mark.usefixtures("kernel")
+@pytest.mark.parametrize(
+    ("channels", "filters", "path"),
+    [
+        (1, 31, "depthwise"),
+        (1, 32, "direct"),
+        (2, 23, "depthwise"),
+        (2, 24, "direct"),
+        (4, 11, "depthwise"),
+        (4, 12, "direct"),
+    ],
+)
+def test_many_filters_of_a_group_are_lanes_of_grad_weight(
+    channels: int, filters: int, path: str
+) -> None:
+    """32 filters, or 48 pairs of channels: the gradient of each sample of a first layer."""
+    layer = case("m", "", (4 * channels, 4 * filters), (9, 9), groups=4, padding=1)
+    assert pass_paths(layer, torch.contiguous_format)["grad_weight"] == path
 
 
 @EVERY_FAST

@@ -82,7 +82,7 @@ Plan plane_plan(const Target& target, const Gather& g) {
 
 Plan rowwise_plan(const Target& target, const Gather& g) {
   const RowwiseBlocking b = RowwiseBlocking::of(target, g);
-  return plan_of("rowwise", "source or destination has few channels: lanes are pixels of a row",
+  return plan_of("rowwise", "pixels of a row fill more lanes than channels of the destination do",
                  target, b, {b.packed_size(g), b.scratch_size(g)});
 }
 

@@ -167,8 +167,7 @@ class StretchLoops {
                 const Sum* b, TileArgs<Sum>& args) const {
     const SourceLayout& from = layout.source;
     const int64_t x = k_w.pixels.lo;
-    args.from =
-        place(1, from.t_h[k_h.taps.lo], 1, place(1, from.t_w[k_w.taps.lo], x, from.right));
+    args.from = place(1, from.t_h[k_h.taps.lo], 1, place(1, from.t_w[k_w.taps.lo], x, from.right));
     args.a_step = args.length > 1 ? from.right : 0;  // a run of one has no next place
     args.b = b + (x - band.xs.lo) * args.b_step;
   }

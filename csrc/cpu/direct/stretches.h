@@ -44,9 +44,9 @@ struct GradLayout {
 struct StretchLayout {
   SourceLayout source;
   GradLayout grads;
-  int64_t image_size;             // from image to image of the source, in elements
-  std::vector<TapSegment> ys;     // of each k_h
-  std::vector<TapSegment> xs;     // of the taps k_w that a tile takes at once
+  int64_t image_size;          // from image to image of the source, in elements
+  std::vector<TapSegment> ys;  // of each k_h
+  std::vector<TapSegment> xs;  // of the taps k_w that a tile takes at once
 
   // Tap by tap, its outputs.
   static std::vector<TapSegment> by_taps(const Axis& axis, Range within) {

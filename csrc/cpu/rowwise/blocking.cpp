@@ -7,25 +7,22 @@
 namespace convgrad::cpu {
 namespace {
 
-constexpr const char* kManyChannels = "neither source nor destination has few channels";
+constexpr const char* kManyChannels = "channels of the destination fill lanes as well as pixels do";
 constexpr const char* kAdjacentChannels = "pixels of a row are not adjacent";
 constexpr const char* kPadding = "most pixels meet the padding";
 constexpr const char* kLargeStrip = "the padded sources of a row are too large for the cache";
 constexpr const char* kLongSum = "the sum needs several levels of chains";
 
-// Whether the source has few channels, and several pixels read each source. Chains then go along the channels, whatever the
-// other extents are: no digits depend on those.
-bool has_few_sources(const Gather& g) {
-  constexpr int64_t kMost = 4, kFewPixels = 8;
-  return g.C <= kMost && g.w.step < g.w.T && g.w.D >= kFewPixels;
-}
-
-// Whether a vector of pixels of the destination has twice as many lanes in use as one of its channels. The sums are those of
-// the loops over all taps.
+// Whether vectors of pixels of the destination have a fifth more lanes in use than vectors of its channels; or as many, where
+// one vector would have all channels: a tile of one vector loads a number for each multiply-add. The sums are those of the
+// loops over all taps.
 bool has_few_destinations(const Gather& g, const PlaneRow& row, int64_t lanes) {
-  const int64_t pixels = product(row.images.size, g.w.D);
+  constexpr int64_t kWideTile = 3;
   const int64_t channels = ceil_div(g.M, lanes) * lanes;
-  return g.channels_inside() && product(2, g.M, row.width) <= product(channels, pixels);
+  const int64_t by_channels = product(g.M, row.width);
+  const int64_t by_pixels = product(channels, row.images.size, g.w.D);
+  const bool is_narrow = channels == lanes && row.width >= kWideTile * lanes;
+  return is_narrow ? by_channels <= by_pixels : product(6, by_channels) <= product(5, by_pixels);
 }
 
 // The others cost as much as if they did.
@@ -67,7 +64,7 @@ Blocks bands_of(const Target& target, const Gather& g, const RowwiseBlocking& b)
 RowwiseBlocking RowwiseBlocking::of(const Target& target, const Gather& g) {
   const TileShape& tiles = target.tiles;
   RowwiseBlocking b{};
-  b.chains = Chains::along_channels(g.C, g.h.T, g.w.T);
+  b.chains = Chains::of(g.C, g.h.T, g.w.T);
   b.row = PlaneRow::of(g.w, g.N, tiles.lanes);
   b.vecs = Blocks::covering(b.row.width / tiles.lanes, tile_vecs(tiles, g.M));
   b.channels = Blocks::covering(g.M, tiles.max_rows(b.vecs.size));
@@ -77,24 +74,16 @@ RowwiseBlocking RowwiseBlocking::of(const Target& target, const Gather& g) {
 }
 
 const char* RowwiseBlocking::why_not(const Target& target, const Gather& g) {
-  // Of the sources of one row of one image: a number that no processor changes, because digits depend on it.
-  constexpr int64_t kLargestRow = 64 << 10;
   const int64_t bytes = product(g.C, target.tiles.sum_bytes);
   if (g.source.w != 1) return kAdjacentChannels;
   if (!most_meet_all_taps(g.h) || !most_meet_all_taps(g.w)) return kPadding;
-  if (has_few_sources(g)) {
-    if (product(bytes, cpu::strip_size(target, g, 1, 1)) > kLargestRow) return kLargeStrip;
-  } else {
-    const PlaneRow row = PlaneRow::of(g.w, g.N, target.tiles.lanes);
-    if (!has_few_destinations(g, row, target.tiles.lanes)) return kManyChannels;
-    const RowwiseBlocking b = of(target, g);
-    const int64_t scratch = product(b.scratch_size(g), target.tiles.sum_bytes);
-    if (product(bytes, b.strip_size) > strips_bytes(target) ||
-        scratch > target.cache.sixteenths(16))
-      return kLargeStrip;
-  }
-  const Chains chains = Chains::along_channels(g.C, g.h.T, g.w.T);
-  return Chains::levels_of(chains.count()) > 1 ? kLongSum : nullptr;
+  const PlaneRow row = PlaneRow::of(g.w, g.N, target.tiles.lanes);
+  if (!has_few_destinations(g, row, target.tiles.lanes)) return kManyChannels;
+  const RowwiseBlocking b = of(target, g);
+  const int64_t scratch = product(b.scratch_size(g), target.tiles.sum_bytes);
+  if (product(bytes, b.strip_size) > strips_bytes(target) || scratch > target.cache.sixteenths(16))
+    return kLargeStrip;
+  return Chains::levels_of(b.chains.count()) > 1 ? kLongSum : nullptr;
 }
 
 }  // namespace convgrad::cpu

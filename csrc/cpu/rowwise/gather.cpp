@@ -78,17 +78,24 @@ struct RowBand {
 
   RowBand(const Gather& g, const RowwiseBlocking& blocking, Range ys)
       : ys(ys), strip(g.h, g.w, ys, blocking.row.images.size) {
-    for (int64_t i : Range{0, blocking.chains.count()}) {
-      const Chain chain = blocking.chains.at(i);
-      runs.emplace_back();
+    for (int64_t i : Range{0, blocking.chains.count()})
+      runs.push_back(runs_of(blocking.chains.at(i), g, blocking));
+  }
+
+ private:
+  // One for each tap, along the channels; otherwise one for each channel and tap.
+  std::vector<Run> runs_of(const Chain& chain, const Gather& g,
+                           const RowwiseBlocking& blocking) const {
+    const int64_t lo = chain.channels.lo;
+    std::vector<Run> all;
+    for (int64_t c : g.channels_inside() ? Range{lo, lo + 1} : chain.channels)
       for (int64_t t_h : chain.taps_h)
         for (int64_t t_w : chain.taps_w)
-          runs.back().push_back({(t_h * g.w.T + t_w) * blocking.tap_step(g) +
-                                     chain.channels.lo * blocking.channel_step(),
-                                 chain.channels.lo * blocking.strip_size +
-                                     strip.row(g.h.source(ys.lo, t_h)) * strip.row_size() +
-                                     strip.column(g.w.source(0, t_w))});
-    }
+          all.push_back({(t_h * g.w.T + t_w) * blocking.tap_step(g) + c * blocking.channel_step(),
+                         c * blocking.strip_size +
+                             strip.row(g.h.source(ys.lo, t_h)) * strip.row_size() +
+                             strip.column(g.w.source(0, t_w))});
+    return all;
   }
 };
 
@@ -130,7 +137,7 @@ class RowwiseLoops {
     args.acc_stride = blocking.row.width;
     for (int64_t i : Range{0, blocking.chains.count()}) {
       args.runs = band.runs[i].data(), args.run_count = band.runs[i].size();
-      args.length = blocking.chains.at(i).channels.size();
+      args.length = g.channels_inside() ? blocking.chains.at(i).channels.size() : 1;
       args.fresh = i == 0;
       args.b = strips + (y - band.ys.lo) * band.strip.row_size(), args.acc = sums;
       int64_t left = blocking.row.width / tiles.lanes;
