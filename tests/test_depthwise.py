@@ -131,6 +131,7 @@ NAMED = [
     case("7x7_map", "narrow rows: lanes are groups", (32, 32), (7, 7), N=3, padding=1),
     case("37_maps", "the last vector of groups overlaps", (37, 37), (9, 8), N=2, padding=1),
     case("strided_map", "narrow results of wide rows", (32, 32), (21, 19), stride=2, padding=1),
+    case("wide_map", "as wide as one is under a stride", (37, 37), (40, 56), stride=2, padding=1),
     case("one_pixel", "taps that meet padding alone", (16, 16), (1, 1), N=9, padding=1),
     case("long_rows", "rows that are wide", (16, 16), (3, 3000), padding=1),
     case("last_images", "the last ones side by side are fewer", (6, 6), (7, 7), N=11, padding=1),
@@ -160,7 +161,7 @@ def pass_paths(case: Case, layout: torch.memory_format) -> dict[str, str]:
 @EVERY_FAST
 @pytest.mark.usefixtures("kernel")
 @pytest.mark.parametrize("layout", LAYOUTS, ids=str)
-@pytest.mark.parametrize("case", NAMED[:10], ids=str)
+@pytest.mark.parametrize("case", NAMED[:11], ids=str)
 def test_named_layers_take_the_path(case: Case, layout: torch.memory_format) -> None:
     assert set(pass_paths(case, layout).values()) == {"depthwise"}
 
@@ -173,6 +174,27 @@ def test_the_number_of_filters_does_not_decide_on_the_forward() -> None:
         for filters in (1, 2, 64):
             layer = case("m", "", (32, 32 * filters), (9, 9), groups=32, padding=1)
             assert pass_paths(layer, layout)["forward"] == "depthwise"
+
+
+@EVERY_FAST
+@pytest.mark.usefixtures("kernel")
+@pytest.mark.parametrize(
+    ("image", "stride", "lanes"),
+    [
+        ((10, 10), 1, "groups"),
+        ((10, 11), 1, "pixels of a row"),
+        ((56, 56), 2, "groups"),
+        ((56, 57), 2, "pixels of a row"),
+        ((400, 56), 2, "pixels of a row"),  # the copies are larger than the cache
+    ],
+    ids=str,
+)
+def test_what_narrow_maps_have_in_their_lanes(
+    image: tuple[int, int], stride: int, lanes: str
+) -> None:
+    layer = case("m", "", (16, 16), image, stride=stride, padding=1, groups=16)
+    input, weight, _ = layer.tensors(torch.float32)
+    assert plans(input, weight, None, **layer.params)[0].blocking["lanes"] == lanes
 
 
 @EVERY_FAST

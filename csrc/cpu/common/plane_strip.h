@@ -44,7 +44,8 @@ class PlaneStrip {
         width(walk_w.S),
         h(StripOrder::with_padding(walk_h, ys)),
         w(StripOrder::with_padding(walk_w, {0, walk_w.D})),
-        images(images) {
+        images(images),
+        row_width(product(w.size(), images)) {
     for (int64_t phase_h : h.phases_read(walk_h))
       for (int64_t phase_w : w.phases_read(walk_w)) add_copy(walk_h, walk_w, phase_h, phase_w);
   }
@@ -57,7 +58,7 @@ class PlaneStrip {
     return total(product(h.size(), w.size(), images), lanes);
   }
 
-  int64_t row_size() const { return product(w.size(), images); }
+  int64_t row_size() const { return row_width; }
   int64_t row(int64_t source) const { return h.position(source); }
   // The place of a source of the first image in its row.
   int64_t column(int64_t source) const {
@@ -109,6 +110,7 @@ class PlaneStrip {
   int64_t width;  // of an image
   StripOrder h, w;
   int64_t images;
+  int64_t row_width;  // of all images
   std::vector<Copy> copies;
 };
 

@@ -22,11 +22,18 @@ constexpr const char* kPartOfGroup = "no whole number of groups of few channels 
 constexpr const char* kLongSum = "the sum needs several levels of chains";
 
 // Of sums or of grad_output, in bytes: the same on every processor, as the digits of forward and grad_input are.
-constexpr int64_t kLargestRow = 128 << 10, kLargestMaps = kLargestRow;
+constexpr int64_t kLargestRow = 128 << 10;
 
-// In pixels of a row of results. With lanes along wider rows, fewer lanes are between images and behind the last one, and
-// loops without copies are faster.
-constexpr int64_t kWidestMap = 10;
+// Copies whose lanes are groups. With lanes along wider rows of results, fewer lanes are between images and behind the last
+// one, and loops that copy whole rows are faster. Under a stride these sort the pixels of each row by phase, which takes longer.
+struct MapLimits {
+  int64_t pixels;  // of a row of results
+  int64_t bytes;   // of the copies, on every processor
+
+  static MapLimits of(const Gather& g) {
+    return g.w.step > 1 ? MapLimits{28, 512 << 10} : MapLimits{10, 128 << 10};
+  }
+};
 
 // Whether sources come too late by themselves: an image is larger than L2, and a stride needs several rows of it for one.
 // Images of twice L2 gained up to a factor of two; smaller ones, and rows that share most of their sources, lost up to a
@@ -67,10 +74,11 @@ MapBlocking MapBlocking::of(const Target& target, const Gather& g) {
 const char* MapBlocking::why_not(const Target& target, const Gather& g) {
   if (!target.tiles.in_place || g.C != 1) return kSeveralChannels;
   if (g.groups < target.tiles.lanes) return kFewChannels;
-  if (g.w.D > kWidestMap) return kWideMap;
+  const MapLimits limits = MapLimits::of(g);
+  if (g.w.D > limits.pixels) return kWideMap;
   if (g.h.pixel_step != 1 || g.w.pixel_step != 1) return kPhase;
   const int64_t maps = product(of(target, g).scratch_size(), target.tiles.sum_bytes);
-  if (maps > kLargestMaps) return kLargeMap;
+  if (maps > limits.bytes) return kLargeMap;
   return is_long_sum(g) ? kLongSum : nullptr;
 }
 

@@ -19,6 +19,7 @@ namespace {
 // The part of a band that a tile sums over: taps of one group, and the rows that come in groups of one size.
 struct TapSlide {
   TapGroup taps;
+  Blocks columns;  // of taps, whose sums a tile has at once
   int64_t rows;
   std::vector<Run> runs;  // of the strip and of grad_output, in elements
 };
@@ -26,13 +27,14 @@ struct TapSlide {
 // What the channels of a band have in common.
 class WeightBand {
  public:
-  WeightBand(const Walk& h, const Walk& w, const PlaneWeightBlocking& blocking, Range ys)
+  WeightBand(const TileShape& tiles, const Walk& h, const Walk& w,
+             const PlaneWeightBlocking& blocking, Range ys)
       : ys(ys), strip(h, w, ys, blocking.row.images.size) {
     for (int64_t t : Range{0, w.T}) columns.push_back(strip.column(w.source(0, t)));
     const std::vector<PixelGroup> pixels = PixelGroup::of(h, ys, kMaxSlideTapsRows);
     for (const TapGroup& taps : TapGroup::of(h, {0, h.T}, kMaxSlideTaps))
       for (int64_t rows = kMaxSlideTapsRows; rows > 0; --rows) {
-        TapSlide slide{taps, rows, {}};
+        TapSlide slide{taps, Blocks::covering(w.T, tiles.slide_columns(taps.count)), rows, {}};
         for (const PixelGroup& group : pixels)
           if (group.rows == rows)
             slide.runs.push_back(
@@ -64,7 +66,7 @@ struct PlaneWeightPass {
     PlaneWeightPass pass{tiles, shape, blocking, operands, shape.h.outputs(), shape.w.outputs(),
                          {}};
     for (int64_t i : Range{0, blocking.rows.count})
-      pass.bands.emplace_back(pass.h, pass.w, blocking, blocking.rows.at(i, pass.h.D));
+      pass.bands.emplace_back(tiles, pass.h, pass.w, blocking, blocking.rows.at(i, pass.h.D));
     return pass;
   }
 };
@@ -144,9 +146,8 @@ class PlaneWeightLoops {
     args.length = blocking.row.width / lanes, args.source_step = args.grad_step = lanes;
     args.acc_column = lanes, args.acc_stride = place(slide.taps.tap_step, pass.w.T * lanes);
     Sum* const of_input = sums + c * blocking.sum_size + slide.taps.first_tap * pass.w.T * lanes;
-    const Blocks blocks = Blocks::covering(pass.w.T, tiles.slide_columns(slide.taps.count));
-    for (int64_t i : Range{0, blocks.count}) {
-      const Range columns = blocks.at(i, pass.w.T);
+    for (int64_t i : Range{0, slide.columns.count}) {
+      const Range columns = slide.columns.at(i, pass.w.T);
       args.columns = band.columns.data() + columns.lo;
       args.acc = of_input + columns.lo * lanes;
       tiles.slide_taps[false][columns.size()][slide.rows][slide.taps.count](args);
