@@ -29,14 +29,6 @@ inline void permute(const V& from, const Index& index, V& to) {
 #endif
 }
 
-// Multiply-adds take an operand from memory, and the compiler lets each of them load a source again that has been loaded
-// before. In 32 registers there is room for the source, and more multiply-adds run at a time than loads of 64 bytes. With half
-// of both, the compiler's choice is faster.
-template <int BYTES, typename Vector>
-inline void keep_in_register(Vector& vector) {
-  if constexpr (BYTES == 64) asm("" : "+v"(vector));
-}
-
 // A source is loaded once for all rows that it meets.
 template <typename Sum, int BYTES, SlideKind KIND, int VECS, int ROWS, int TAPS>
 void slide(const SlideArgs<Sum>& s) {

@@ -21,6 +21,14 @@ inline void store(const V& from, T* to) {
   *reinterpret_cast<typename VectorOf<T, sizeof(V)>::in_memory*>(to) = from;
 }
 
+// Multiply-adds take an operand from memory, and the compiler lets a few of them load again what has been loaded before. In
+// 32 registers there is room for it, and loads of 64 bytes take more time than multiply-adds do. With half of both, the
+// compiler's choice is faster.
+template <int BYTES, typename Vector>
+inline void keep_in_register(Vector& vector) {
+  if constexpr (BYTES == 64) asm("" : "+v"(vector));
+}
+
 // Arguments are values: the compiler cannot prove that the stores leave an argument behind a reference as it is.
 template <typename T, typename Vector, int VECS, int ROWS>
 inline void store_sums(const Vector (&acc)[ROWS][VECS], T* to, int64_t stride, bool fresh) {
@@ -63,7 +71,10 @@ inline __attribute__((always_inline)) void one_tile(const TileArgs<Sum>& t, cons
                                          b + t.steps_ahead * t.b_step);
       Vector panel[VECS];
 #pragma GCC unroll 4
-      for (int v = 0; v < VECS; ++v) load(b + v * panel_stride, panel[v]);
+      for (int v = 0; v < VECS; ++v) {
+        load(b + v * panel_stride, panel[v]);
+        keep_in_register<BYTES>(panel[v]);
+      }
 #pragma GCC unroll 28
       for (int r = 0; r < ROWS; ++r)
 #pragma GCC unroll 4
