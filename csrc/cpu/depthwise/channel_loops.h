@@ -14,36 +14,110 @@
 
 namespace convgrad::cpu {
 
-// A tile's part of a row: some pixels under some taps. Distances are in elements.
+// Part of a row: some pixels under some taps, in tiles of equally many pixels. Distances are in elements.
 struct ChannelSlide {
   int64_t source, weight;  // of the first pixel, under the first tap
   int64_t first;           // pixel
   int64_t weight_stride;   // from tap to tap
-  int64_t pixels, taps;    // no taps: the pixels are zero
+  int64_t pixels, taps;    // of a tile; no taps: the pixels are zero
   bool fresh;              // whether it is the first of its pixels
+  int64_t tiles, next;     // pixels from tile to tile
+
+  // Whether a slide of the same taps continues the tiles of this one; then it becomes part of it.
+  bool takes(const ChannelSlide& other) {
+    if (other.pixels != pixels || (tiles > 1 && other.first != first + tiles * next)) return false;
+    if (tiles == 1) next = other.first - first;
+    ++tiles;
+    return true;
+  }
 };
 
-inline std::vector<ChannelSlide> slides_of_row(const Gather& g, const ChannelBlocking& blocking) {
-  std::vector<ChannelSlide> slides;
-  for (const TapSegment& segment : TapSegment::of(g.w, {0, g.w.D}))
-    for (const PixelGroup& pixels :
-         PixelGroup::of(g.w, segment.pixels, max_slide_rows(blocking.width / blocking.lanes))) {
-      if (segment.taps.size() == 0)
-        slides.push_back({0, 0, pixels.first, 0, pixels.rows, 0, /*fresh=*/true});
-      bool fresh = true;
-      for (const TapGroup& taps : TapGroup::of(g.w, segment.taps, kMaxSlideTaps)) {
-        slides.push_back({.source = g.w.source(pixels.first, taps.first_tap) * g.source.w,
-                          .weight = taps.first_tap * blocking.width,
-                          .first = pixels.first,
-                          .weight_stride = place(taps.tap_step, blocking.width),
-                          .pixels = pixels.rows,
-                          .taps = taps.count,
-                          .fresh = fresh});
-        fresh = false;
-      }
+// The slides of a row. Neighbours that meet the same taps are tiles of all these taps. Where a few pixels meet the same, as
+// near a border, a tile has the taps that its pixels have in common, and the others follow pixel by pixel.
+class RowSlides {
+ public:
+  static std::vector<ChannelSlide> of(const Gather& g, const ChannelBlocking& blocking) {
+    RowSlides row(g, blocking);
+    const std::vector<TapSegment> segments = TapSegment::of(g.w, {0, g.w.D});
+    for (size_t i = 0; i < segments.size();) {
+      Range few{segments[i].pixels.lo, segments[i].pixels.lo};
+      for (; i < segments.size() && segments[i].pixels.size() < row.most; ++i)
+        few.hi = segments[i].pixels.hi;
+      for (const PixelGroup& pixels : PixelGroup::of(g.w, few, row.most)) row.add_unlike(pixels);
+      if (i < segments.size()) row.add_alike(segments[i++]);
     }
-  return slides;
-}
+    return row.slides;
+  }
+
+ private:
+  RowSlides(const Gather& g, const ChannelBlocking& blocking)
+      : g(g),
+        width(blocking.width),
+        most(max_slide_rows(width / blocking.lanes)),
+        apart(TapGroup::pixels_apart(g.w)) {}
+
+  void add_alike(const TapSegment& segment) {
+    for (const PixelGroup& pixels : PixelGroup::of(g.w, segment.pixels, most))
+      if (segment.taps.size() == 0) slides.push_back(zeros(pixels));
+    bool fresh = true;
+    for (const TapGroup& taps : TapGroup::of(g.w, segment.taps, kMaxSlideTaps)) {
+      const size_t first = slides.size();
+      for (const PixelGroup& pixels : PixelGroup::of(g.w, segment.pixels, most)) {
+        const ChannelSlide slide = slide_of(pixels, taps, fresh);
+        if (slides.size() == first || !slides.back().takes(slide)) slides.push_back(slide);
+      }
+      fresh = false;
+    }
+  }
+
+  void add_unlike(const PixelGroup& pixels) {
+    Range common = g.w.taps_of(pixels.first);
+    for (int64_t i : Range{1, pixels.rows}) common = common.common_with(taps_of(pixels, i));
+    const bool shares = common.size() > 0;
+    if (shares) add(pixels, common, /*fresh=*/true);
+    for (int64_t i : Range{0, pixels.rows}) {
+      const PixelGroup alone{pixels.first + i * apart, 1};
+      const Range taps = taps_of(pixels, i);
+      if (taps.size() == 0) slides.push_back(zeros(alone));
+      if (!shares) add(alone, taps, /*fresh=*/true);
+      if (shares) add(alone, {taps.lo, common.lo}, /*fresh=*/false);
+      if (shares) add(alone, {common.hi, taps.hi}, /*fresh=*/false);
+    }
+  }
+
+  Range taps_of(const PixelGroup& pixels, int64_t i) const {
+    return g.w.taps_of(pixels.first + i * apart);
+  }
+
+  void add(const PixelGroup& pixels, Range taps, bool fresh) {
+    for (const TapGroup& some : TapGroup::of(g.w, taps, kMaxSlideTaps)) {
+      slides.push_back(slide_of(pixels, some, fresh));
+      fresh = false;
+    }
+  }
+
+  ChannelSlide slide_of(const PixelGroup& pixels, const TapGroup& taps, bool fresh) const {
+    return {.source = g.w.source(pixels.first, taps.first_tap) * g.source.w,
+            .weight = taps.first_tap * width,
+            .first = pixels.first,
+            .weight_stride = place(taps.tap_step, width),
+            .pixels = pixels.rows,
+            .taps = taps.count,
+            .fresh = fresh,
+            .tiles = 1,
+            .next = 0};
+  }
+
+  static ChannelSlide zeros(const PixelGroup& pixels) {
+    return {0, 0, pixels.first, 0, pixels.rows, 0, /*fresh=*/true, 1, 0};
+  }
+
+  const Gather& g;
+  const int64_t width;  // from tap to tap of the packed weight
+  const int64_t most;   // pixels of a tile
+  const int64_t apart;  // pixels of a tile
+  std::vector<ChannelSlide> slides;
+};
 
 // As [vectors][m][t_h][t_w][lanes].
 template <typename Stored, typename Sum>
@@ -86,7 +160,7 @@ class ChannelLoops {
         g(g),
         operands(operands),
         blocking(blocking),
-        slides(slides_of_row(g, blocking)),
+        slides(RowSlides::of(g, blocking)),
         pixels_apart(TapGroup::pixels_apart(g.w)),
         in_place(g.M == 1 && g.destination.c == 1) {}
 
@@ -138,6 +212,9 @@ class ChannelLoops {
     args.acc = row.first + slide.first * row.pixel_stride;
     args.acc_stride = place(pixels_apart, row.pixel_stride);
     args.fresh = slide.fresh;
+    args.more_tiles = slide.tiles - 1;
+    args.source_next = place(slide.next, place(g.w.step, g.source.w));
+    args.acc_next = place(slide.next, row.pixel_stride);
     args.index = source.index;
     args.channels = g.C, args.weight_channel = product(g.taps(), blocking.width);
     const SlideKind kind = source.index ? kByIndex : kByVectors;

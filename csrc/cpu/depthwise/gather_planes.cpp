@@ -140,10 +140,13 @@ class PlaneLoops {
     args.runs = band.runs.data() + slide.tap_columns.lo, args.run_count = slide.tap_columns.size();
     args.acc = sums + slide.sums, args.acc_stride = place(band.pixels_apart, blocking.row.width);
     args.fresh = fresh;
-    for (int64_t left = blocking.row.width / tiles.lanes; left > 0;) {
-      const int64_t vecs = std::min<int64_t>(left, kMaxSlideVecs);
+    int64_t left = blocking.row.width / tiles.lanes;
+    for (int64_t vecs = kMaxSlideVecs; vecs > 0; --vecs) {
+      const int64_t count = left / vecs, size = vecs * tiles.lanes;
+      if (count == 0) continue;
+      args.more_tiles = count - 1, args.source_next = size, args.acc_next = size;
       tiles.slide[kByNumbers][vecs][slide.rows][slide.taps](args);
-      args.source += vecs * tiles.lanes, args.acc += vecs * tiles.lanes, left -= vecs;
+      args.source += count * size, args.acc += count * size, left -= count * vecs;
     }
   }
 

@@ -29,9 +29,10 @@ inline void permute(const V& from, const Index& index, V& to) {
 #endif
 }
 
-// A source is loaded once for all rows that it meets.
+// One tile, whose sources and sums start at `first_source` and `to`. A source is loaded once for all rows that it meets.
 template <typename Sum, int BYTES, SlideKind KIND, int VECS, int ROWS, int TAPS>
-void slide(const SlideArgs<Sum>& s) {
+inline __attribute__((always_inline)) void one_slide(const SlideArgs<Sum>& s,
+                                                     const Sum* first_source, Sum* to) {
   using Vector = typename VectorOf<Sum, BYTES>::type;
   constexpr int LANES = BYTES / sizeof(Sum);
   constexpr bool INDEXED = KIND == kByIndex, SPREAD = KIND == kByNumbers;
@@ -41,7 +42,7 @@ void slide(const SlideArgs<Sum>& s) {
   const int64_t channels = INDEXED ? s.channels : 1;
   for (int64_t channel = 0; channel < channels; ++channel, index += 1)
     for (int64_t run = 0; run < s.run_count; ++run) {
-      const Sum* source = s.source + s.runs[run].a;
+      const Sum* source = first_source + s.runs[run].a;
       const Sum* weight = s.weight + s.runs[run].b;
       if constexpr (INDEXED) weight += channel * s.weight_channel;
       const int64_t next_source = s.source_stride, next_weight = s.weight_stride;
@@ -66,7 +67,17 @@ void slide(const SlideArgs<Sum>& s) {
             for (int v = 0; v < VECS; ++v) acc[r][v] += taps[at - r][v] * sources[v];
       }
     }
-  store_sums<Sum, Vector, VECS, ROWS>(acc, s.acc, s.acc_stride, s.fresh);
+  store_sums<Sum, Vector, VECS, ROWS>(acc, to, s.acc_stride, s.fresh);
+}
+
+template <typename Sum, int BYTES, SlideKind KIND, int VECS, int ROWS, int TAPS>
+void slide(const SlideArgs<Sum>& s) {
+  const Sum* source = s.source;
+  Sum* acc = s.acc;
+  for (int64_t left = s.more_tiles; left >= 0; --left) {
+    one_slide<Sum, BYTES, KIND, VECS, ROWS, TAPS>(s, source, acc);
+    source += s.source_next, acc += s.acc_next;
+  }
 }
 
 // A row of grad_output meets a source under each tap: the sums of the taps stay in registers.

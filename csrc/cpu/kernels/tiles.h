@@ -62,6 +62,8 @@ struct SlideArgs {
   Sum* acc;                // written if `fresh`, otherwise added to
   int64_t acc_stride;      // from row to row
   bool fresh;
+  int64_t more_tiles;             // of the same taps, which the same call computes behind this one
+  int64_t source_next, acc_next;  // from tile to tile
 };
 
 // The same meetings for grad_weight, whose sums are those of taps in some columns of taps:
