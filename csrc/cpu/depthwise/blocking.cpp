@@ -13,6 +13,7 @@ constexpr const char* kNoImages = "there are no images";
 constexpr const char* kConverted = "weights have to be converted";
 constexpr const char* kManyChannels =
     "groups have many channels of the source to sum over, or several that are adjacent";
+constexpr const char* kScattered = "filters of the one group are adjacent in channels_last";
 constexpr const char* kManyFilters = "the filters of a group fill vectors";
 constexpr const char* kLargeStrip = "the padded sources of a row are too large for the cache";
 constexpr const char* kLongSum = "the sum needs several levels of chains";
@@ -75,6 +76,7 @@ PlaneBlocking PlaneBlocking::of(const Target& target, const Gather& g) {
 const char* PlaneBlocking::why_not(const Target& target, const Gather& g) {
   if (!target.tiles.in_place) return kConverted;
   if (!has_few_channels(g.groups, g.C, g.source)) return kManyChannels;
+  if (g.groups == 1 && g.destination.w != 1) return kScattered;
   const int64_t row = PlaneStrip::size(g.h, g.w, 1, 1, target.tiles.lanes);
   if (product(g.C, row, target.tiles.sum_bytes) > kLargestStrip) return kLargeStrip;
   const PlaneBlocking b = of(target, g);
