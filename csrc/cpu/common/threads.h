@@ -4,6 +4,8 @@
 #include <algorithm>
 #include <cstdint>
 
+#include "cpu/common/blocks.h"
+
 namespace convgrad::cpu {
 
 // The grain of at::parallel_for with items of `work` multiply-adds each: a thread takes as long to wake as a
@@ -24,6 +26,18 @@ constexpr int64_t kReductionItems = kThreads;
 // every item copies or reads some pixels again.
 constexpr int64_t wanted_items(int64_t threads) {
   return threads == 1 ? 1 : 2 * std::min(threads, kThreads);
+}
+
+// At least as many parts, each of `items` items, so that threads idle for a tenth of their time at most; the same parts, if
+// a few more do not help.
+inline Blocks shared_evenly(const Blocks& parts, int64_t extent, int64_t items, int64_t threads) {
+  for (int64_t size = parts.size; size > 0; --size) {
+    const Blocks some = Blocks::covering(extent, size);
+    const int64_t all = product(items, some.count);
+    if (some.count > parts.count + threads) break;
+    if (10 * (ceil_div(all, threads) * threads - all) <= all) return some;
+  }
+  return parts;
 }
 
 }  // namespace convgrad::cpu

@@ -86,6 +86,8 @@ class Cutting {
     if (items() < wanted)
       b.parts =
           Blocks::covering(b.vecs.count, std::max<int64_t>(1, b.parts.size * items() / wanted));
+    if (items() > 0)
+      b.parts = shared_evenly(b.parts, b.vecs.count, items() / b.parts.count, target.threads);
   }
   int64_t items() const { return b.bands() * b.items_of_band(g); }
 

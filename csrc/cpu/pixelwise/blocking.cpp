@@ -54,6 +54,7 @@ PixelwiseBlocking PixelwiseBlocking::of(const Target& target, const Gather& g) {
   const int64_t blocks = b.row_blocks.count * g.groups * b.slices.count;
   b.parts = Blocks::covering(b.row_blocks.count,
                              Blocks::covering(blocks, wanted_items(target.threads)).count);
+  b.parts = shared_evenly(b.parts, b.row_blocks.count, g.groups * b.slices.count, target.threads);
   b.in_place = pixels.source_step() == 1 &&
                reads_well(target, g, b.width * tiles.stored_bytes, b.row_blocks.count);
   const int64_t ahead = target.outrun_prefetch(g.source.c) ? kFewStepsAhead : kStepsAhead;
