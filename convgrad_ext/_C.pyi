@@ -144,6 +144,37 @@ def plan(
 ) -> list[PlanDescription]:
     """The plans of a pass, of equal phases together; none for tensors without elements."""
 
+def empty_output(
+    input: Tensor,
+    weight: Tensor,
+    bias: Tensor | None,
+    stride: Sequence[int],
+    padding: Sequence[int],
+    dilation: Sequence[int],
+    groups: int,
+) -> Tensor:
+    """The result of conv2d, checked and allocated but not filled; so are the next two."""
+
+def empty_grad_input(
+    input_size: Sequence[int],
+    weight: Tensor,
+    grad_output: Tensor,
+    stride: Sequence[int],
+    padding: Sequence[int],
+    dilation: Sequence[int],
+    groups: int,
+    grad_strides: Sequence[int] | None,
+) -> Tensor: ...
+def empty_grad_weight(
+    input: Tensor,
+    weight_size: Sequence[int],
+    grad_output: Tensor,
+    stride: Sequence[int],
+    padding: Sequence[int],
+    dilation: Sequence[int],
+    groups: int,
+    grad_strides: Sequence[int] | None,
+) -> Tensor: ...
 def cache_sizes() -> tuple[int, int]:
     """Bytes of L1d and L2 that plans count with."""
 

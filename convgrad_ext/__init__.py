@@ -5,6 +5,8 @@
 
 from importlib.metadata import version
 
+import torch
+
 import convgrad_ext.flops  # noqa: F401  FlopCounterMode's formulas of the operators
 from convgrad_ext.autograd import Conv2dFunction, Conv2dInputFunction, Conv2dWeightFunction
 from convgrad_ext.convert import convert, revert
@@ -14,6 +16,11 @@ from convgrad_ext.modules import Conv2d, LazyConv2d
 from convgrad_ext.plans import Plan, explain_plan, plans
 from convgrad_ext.replacing import replacing_conv2d
 from convgrad_ext.winograd import allow_winograd, winograd_allowed
+
+if torch.version.cuda is not None:
+    from convgrad_ext import triton
+
+    triton.register("CUDA")
 
 __version__ = version("convgrad_ext")
 

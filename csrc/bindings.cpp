@@ -107,6 +107,7 @@ PYBIND11_MODULE(_C, m) {
 
   bind_geometry(m);
   bind_plan(m);
+  bind_results(m);
   bind_slides(m);
   bind_tiles(m);
   bind_passes(m);

@@ -11,6 +11,7 @@ namespace convgrad {
 
 void bind_geometry(pybind11::module_& m);
 void bind_plan(pybind11::module_& m);
+void bind_results(pybind11::module_& m);
 void bind_slides(pybind11::module_& m);
 void bind_tiles(pybind11::module_& m);
 

@@ -216,6 +216,10 @@ def test_gradients_of_drawn_patches_agree_with_torch(case: Case, formats: Format
 )
 @pytest.mark.parametrize("case", CASES, ids=str)
 def test_lower_precision_rounds_the_exact_result(case: Case, dtype: torch.dtype) -> None:
+    check_rounding(case, dtype)
+
+
+def check_rounding(case: Case, dtype: torch.dtype) -> None:
     """Against PyTorch in double precision on the same, already rounded, operands."""
     tensors = [
         t.to(dtype) for t in case.tensors(torch.complex128 if dtype.is_complex else torch.float64)

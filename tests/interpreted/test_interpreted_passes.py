@@ -1,0 +1,106 @@
+"""The Triton kernels against PyTorch on the CPU, executed by Triton's interpreter."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
+import torch
+from hypothesis import given, settings
+from strategies import cases
+from test_passes import Formats, check_against_torch, check_rounding
+from torch import nn
+
+import convgrad_ext
+from convgrad_ext.cases import CASES, Case
+from convgrad_ext.triton import launches, tiles
+
+NHWC = torch.channels_last
+FORMATS = [Formats(), Formats(NHWC, NHWC)]
+MORE = (
+    Case("joined_taps", "17 channels are not joined, 16 are", channels=(17, 16), padding=1),
+    Case("blocks", "several blocks of channels", channels=(70, 150), kernel=(1, 2)),
+    Case("pixels", "several blocks of pixels", N=3, image=(9, 14), padding=1),
+    Case("groups", "of many channels", channels=(24, 40), groups=2, stride=2, padding=1),
+    Case("depthwise_blocks", "several blocks of groups", channels=(70, 70), groups=70, padding=1),
+)
+
+
+@pytest.fixture
+def launched() -> Iterator[None]:
+    """What passes has run in Triton."""
+    launches.launch_of.cache_clear()
+    yield
+    assert launches.launch_of.cache_info().misses > 0
+
+
+@pytest.mark.usefixtures("poisoned", "launched")
+@pytest.mark.parametrize("formats", FORMATS, ids=["nchw", "channels_last"])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64], ids=str)
+@pytest.mark.parametrize("case", CASES + MORE, ids=str)
+def test_named_cases_agree_with_torch(case: Case, dtype: torch.dtype, formats: Formats) -> None:
+    check_against_torch(case, dtype, formats)
+
+
+@pytest.mark.usefixtures("poisoned", "launched")
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16], ids=str)
+@pytest.mark.parametrize("case", CASES + MORE, ids=str)
+def test_halves_round_the_exact_result(case: Case, dtype: torch.dtype) -> None:
+    check_rounding(case, dtype)
+
+
+@pytest.mark.usefixtures("poisoned", "launched")
+@pytest.mark.parametrize("of_split", [1, 7, 16, 40])
+@pytest.mark.parametrize("groups", [1, 24], ids=["dense", "depthwise"])
+def test_splits_of_grad_weight_are_added(
+    groups: int, of_split: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The last split has fewer pixels, or none."""
+    monkeypatch.setattr(tiles, "PIXELS_OF_SPLIT", of_split)
+    launches.launches_of.cache_clear()
+    layer = Case("splits", "", N=3, channels=(24, 24), image=(7, 9), groups=groups, padding=1)
+    check_against_torch(layer, torch.float64)
+    launches.launches_of.cache_clear()
+
+
+@pytest.mark.usefixtures("poisoned", "launched")
+def test_offsets_may_need_64_bits(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As if every tensor were large."""
+    monkeypatch.setattr(launches, "LARGEST_INT32", 0)
+    launches.launches_of.cache_clear()
+    for groups in (1, 4):
+        layer = Case("large", "", channels=(4, 8), groups=groups, stride=2, padding=1)
+        check_against_torch(layer, torch.float64)
+    launches.launches_of.cache_clear()
+
+
+@pytest.mark.usefixtures("launched")
+def test_a_converted_model_trains_as_on_the_cpu() -> None:
+    """One step of gradients, of a model whose convolutions are dense, strided and depthwise."""
+    torch.manual_seed(0)
+    model = nn.Sequential(
+        nn.Conv2d(3, 8, 3, stride=2, padding=1),
+        nn.ReLU(),
+        nn.Conv2d(8, 8, 3, padding=1, groups=8),
+        nn.Conv2d(8, 10, 1),
+    ).double()
+    image = torch.randn(2, 3, 9, 10, dtype=torch.float64)
+    model(image).square().sum().backward()
+    expected = [p.grad for p in model.parameters()]
+    converted = convgrad_ext.convert(model)
+    converted.zero_grad()
+    converted(image).square().sum().backward()
+    for parameter, gradient in zip(converted.parameters(), expected, strict=True):
+        assert torch.allclose(parameter.grad, gradient, rtol=1e-12, atol=1e-12)
+
+
+@settings(max_examples=60)
+@given(case=cases())
+def test_drawn_cases_agree_with_torch(case: Case) -> None:
+    check_against_torch(case, torch.float64)
+
+
+def test_an_integer_is_refused() -> None:
+    image, weight = torch.ones(1, 1, 3, 3).int(), torch.ones(1, 1, 2, 2).int()
+    with pytest.raises(NotImplementedError, match=r"got torch\.int32"):
+        convgrad_ext.conv2d(image, weight)

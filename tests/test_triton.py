@@ -1,0 +1,46 @@
+"""The Triton kernels without a GPU: the suite in tests/interpreted runs in a process of its own."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+
+TESTS = Path(__file__).parent
+NEEDS_TRITON = "the kernels need Triton: pip install triton"
+
+
+def test_the_kernels_are_right_in_the_interpreter() -> None:
+    """Triton reads TRITON_INTERPRET when a kernel is decorated, and then compiles none."""
+    pytest.importorskip("triton", reason=NEEDS_TRITON)
+    run = subprocess.run(
+        [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", TESTS / "interpreted"],
+        env={**os.environ, "TRITON_INTERPRET": "1"},
+        cwd=TESTS.parent,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert run.returncode == 0, run.stdout[-5000:]
+    assert " passed" in run.stdout
+
+
+def test_a_torch_without_cuda_imports_no_kernels() -> None:
+    code = "import sys, convgrad_ext; print([m for m in sys.modules if 'triton' in m])"
+    run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    if torch.version.cuda is None:
+        assert "convgrad_ext.triton" not in run.stdout
+
+
+def test_without_triton_the_error_names_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    from convgrad_ext import triton
+
+    for name in [n for n in sys.modules if n.startswith("convgrad_ext.triton.")]:
+        monkeypatch.delitem(sys.modules, name)
+    monkeypatch.setitem(sys.modules, "triton", None)
+    with pytest.raises(ModuleNotFoundError, match="need the package triton; pip install triton"):
+        triton.imported()
