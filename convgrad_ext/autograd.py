@@ -318,7 +318,7 @@ def as_autograd_rule(function: type[torch.autograd.Function]) -> Any:
     """What the dispatcher calls for an operator whose operands may be differentiated.
 
     On the CPU, csrc/autograd_entry.cpp stands before it and takes the calls that record nothing,
-    and those of plain reverse mode. It sees one level of ``torch.func`` transforms at a time, as
+    and those of reverse mode. It sees one level of ``torch.func`` transforms at a time, as
     PyTorch's own operators do. So it enters the Function below ``Function.apply``, which would
     start over with all the levels.
     """

@@ -12,10 +12,11 @@ on them.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 from torch import Tensor
 
-from convgrad_ext import _C
+from convgrad_ext import _C, triton
 from convgrad_ext.arguments import (
     IntOrPair,
     PaddingLike,
@@ -38,11 +39,12 @@ class Plan:
         pass_name: ``'forward'``, ``'grad_input'`` or ``'grad_weight'``.
         path: ``'direct'``, ``'depthwise'``, ``'pixelwise'``, ``'rowwise'`` or ``'winograd'``, whose
             loops are in the folders of csrc/cpu of these names; ``'zeros'`` where no tap meets a
-            pixel; or ``'reference'``.
+            pixel; or ``'reference'``. On CUDA, ``'product'`` or ``'depthwise'``.
         reason: why this path, in words.
         phases: how many phases of grad_input have this plan; 1 for the other passes.
         blocking: the parts of the blocking by name, such as the rows and vectors of a tile.
-        packed_bytes: the memory of the packed weight or, for grad_weight, of the sums of all items.
+        packed_bytes: the memory of the packed weight or, for grad_weight, of the sums of all items
+            (on CUDA, of all splits).
         scratch_bytes: the memory of each thread.
         padded_share: of all pairs of a destination pixel and a tap, those that meet padding.
 
@@ -122,11 +124,23 @@ def plans(
     check_image_rank(input.shape)
     params = as_parameters(input.shape, weight.shape, stride, padding, dilation, groups)
     batch = input.unsqueeze(0) if input.dim() == 3 else input
+    if input.is_cuda:
+        return on_cuda(batch, weight, *params)
     return tuple(
         Plan(pass_name, **report)
         for pass_name in PASSES
         for report in _C.plan(pass_name, batch, weight, *params)
     )
+
+
+def on_cuda(input: Tensor, weight: Tensor, *params: Any) -> tuple[Plan, ...]:
+    output = _C.empty_output(input, weight, None, *params)
+    if 0 in (input.numel(), weight.numel(), output.numel()):
+        return ()
+    device = triton.imported("plans")
+    conv = triton.imported("passes").convolution(input.shape, weight.shape, *params)
+    found = device.plans_of(conv, input, weight, output)
+    return tuple(Plan(name, **fields) for name, fields in found.items())
 
 
 def explain_plan(

@@ -1,4 +1,4 @@
-// Plain reverse mode: a call of an operator, recorded by a node whose backward calls the operators.
+// Reverse mode: a call of an operator, recorded by a node whose backward calls the operators.
 //
 // The three passes are the partial derivatives of one trilinear form in input, weight and output. Each makes
 // one of the three from the other two, its factors. The derivative in a factor is the pass that makes that

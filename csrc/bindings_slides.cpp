@@ -8,6 +8,7 @@ namespace {
 
 using of_tiles::at;
 using of_tiles::dispatch;
+using of_tiles::if_given;
 using of_tiles::Memory;
 using of_tiles::runs_of;
 
@@ -53,7 +54,10 @@ void slide(const std::string& isa, bool spread, std::array<int64_t, 3> extents,
          .weight_channel = kind == cpu::kByIndex ? step("weight_channel") : 0,
          .acc = at<T>(acc),
          .acc_stride = step("acc_stride"),
-         .fresh = fresh});
+         .fresh = fresh,
+         .more_tiles = if_given(steps, "more_tiles"),
+         .source_next = if_given(steps, "source_next"),
+         .acc_next = if_given(steps, "acc_next")});
   });
 }
 

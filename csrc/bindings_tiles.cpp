@@ -9,6 +9,7 @@ namespace {
 
 using of_tiles::at;
 using of_tiles::dispatch;
+using of_tiles::if_given;
 using of_tiles::Memory;
 using of_tiles::runs;
 using of_tiles::runs_of;
@@ -19,7 +20,6 @@ void tile(const std::string& isa, std::pair<int64_t, int64_t> rows_vecs, const M
           const Memory& b, const Memory& acc, const py::dict& steps, bool fresh) {
   const auto [rows, vecs] = rows_vecs;
   const auto step = [&](const char* name) { return steps[name].cast<int64_t>(); };
-  const auto if_given = [&](const char* name) { return steps.contains(name) ? step(name) : 0; };
   const std::vector<cpu::Run> runs = runs_of(steps);
   dispatch(isa, a.first, [&](auto zero, const auto& tiles) {
     using T = decltype(zero);
@@ -45,10 +45,10 @@ void tile(const std::string& isa, std::pair<int64_t, int64_t> rows_vecs, const M
             .acc = at<T>(acc),
             .acc_stride = step("acc_stride"),
             .fresh = fresh,
-            .more_tiles = if_given("more_tiles"),
-            .a_next = if_given("a_next"),
-            .b_next = if_given("b_next"),
-            .acc_next = if_given("acc_next")});
+            .more_tiles = if_given(steps, "more_tiles"),
+            .a_next = if_given(steps, "a_next"),
+            .b_next = if_given(steps, "b_next"),
+            .acc_next = if_given(steps, "acc_next")});
   });
 }
 

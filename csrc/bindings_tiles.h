@@ -49,4 +49,9 @@ inline std::vector<cpu::Run> runs_of(const pybind11::dict& steps) {
   return runs;
 }
 
+// A number that few calls need; zero for the others.
+inline int64_t if_given(const pybind11::dict& steps, const char* name) {
+  return steps.contains(name) ? steps[name].cast<int64_t>() : 0;
+}
+
 }  // namespace convgrad::of_tiles

@@ -63,6 +63,32 @@ def test_slide_adds_every_product_once(
             expect(acc, {r * (width + 5) + x: wanted[r, x].item() for r, x in places})
 
 
+@isas
+@dtypes
+@pytest.mark.parametrize("fresh", [True, False])
+def test_slides_that_follow_are_at_equal_distances(
+    isa: str, dtype: torch.dtype, fresh: bool
+) -> None:
+    lanes = lanes_of(isa, dtype)
+    sources, weights = numbers(2000, dtype, seed=1), numbers(100, dtype, seed=2)
+    steps = {"runs": [(0, 1), (9, 40)], "source_stride": 47, "weight_stride": 3}
+    steps |= {"acc_stride": lanes + 5, "more_tiles": 2, "source_next": 61, "acc_next": 100}
+    acc, lane = poisoned(300, dtype), torch.arange(lanes)
+    places = {}
+    for tile, row in product(range(3), range(2)):
+        first = 100 * tile + row * (lanes + 5)
+        sums = torch.zeros(lanes, dtype=torch.float64)
+        for (a, b), tap in product(steps["runs"], range(2)):
+            at = a + 61 * tile + (row + tap) * 47 + lane
+            sums += weights[b + 3 * tap].double() * sources[at].double()
+        if not fresh:
+            acc[0][acc[1] + first :][:lanes] = 2.0
+            sums += 2.0
+        places |= {first + x: sums[x].item() for x in range(lanes)}
+    _C.tile_slide(isa, True, (1, 2, 2), [], source(sources), source(weights), acc, steps, fresh)
+    expect(acc, places)
+
+
 def index_of(lanes: int) -> list[int]:
     """Groups of two lanes, whose sources are two channels, and which do not come in order."""
     return [(lane // 2 * 2 + 2) % lanes for lane in range(lanes)]

@@ -50,6 +50,7 @@ class Numbers:
 
 NUMBERS = [*map(Numbers, POINTERS), Numbers(torch.float32, "tf32")]
 LAYERS = (
+    Case("image", "a batch of one", N=1, channels=(32, 1), image=(9, 9), kernel=(3, 3)),
     Case("dense", "", N=4, channels=(128, 128), image=(28, 28), kernel=(3, 3), padding=1),
     Case("first", "", N=4, channels=(3, 64), image=(64, 64), kernel=(7, 7), stride=(2, 2)),
     Case("depthwise", "", N=4, channels=(96, 96), image=(28, 28), kernel=(3, 3), groups=96),
@@ -75,7 +76,10 @@ def launch_of(case: Case, pass_name: str, numbers: Numbers) -> Launch:
 
 
 def compiled(launch: Launch, numbers: Numbers, architecture: int) -> Any:
-    """For any strides and extents: a call lets Triton know which of them 16 divides."""
+    """For any strides and extents but 1, which Triton takes for a constant.
+
+    A call lets it know as well which of them 16 divides.
+    """
     sums = "*fp64" if numbers.dtype == torch.float64 else "*fp32"
     pointers = {"table": "*i64", "sums": sums}
     signature, constants = {}, {}
@@ -83,6 +87,8 @@ def compiled(launch: Launch, numbers: Numbers, architecture: int) -> Any:
         name = parameter.name
         if parameter.is_constexpr:
             signature[name], constants[name] = "constexpr", launch.arguments[name]
+        elif name != "table" and launch.arguments.get(name) == 1:
+            signature[name], constants[name] = "constexpr", 1
         elif name in launch.arguments and name != "table":
             signature[name] = "i32"
         else:

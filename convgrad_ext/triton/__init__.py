@@ -28,15 +28,16 @@ def first_call(name: str) -> Callable[..., Tensor]:
     """The pass, whose module is imported when it runs."""
 
     def run(*args: Any) -> Tensor:
-        result: Tensor = getattr(imported(), name)(*args)
+        result: Tensor = getattr(imported("passes"), name)(*args)
         return result
 
     return run
 
 
-def imported() -> Any:
+def imported(module: str) -> Any:
+    """A module of this package, all of which but shapes.py import Triton."""
     try:
-        return import_module("convgrad_ext.triton.passes")
+        return import_module(f"convgrad_ext.triton.{module}")
     except ModuleNotFoundError as error:
         if error.name != "triton":
             raise

@@ -5,7 +5,7 @@ A call then looks its launches up, allocates its result and hands the tensors ov
 
 from __future__ import annotations
 
-import os
+from contextlib import nullcontext
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any
@@ -21,7 +21,7 @@ from convgrad_ext.triton.kernels.depthwise import correlate_groups, sum_weight_o
 from convgrad_ext.triton.kernels.weight import add_splits, sum_weight
 from convgrad_ext.triton.shapes import Convolution, Correlation
 
-INTERPRETED = os.environ.get("TRITON_INTERPRET") == "1"
+INTERPRETED = triton.knobs.runtime.interpret
 KEPT = 1024
 LARGEST_INT32 = 2**31 - 1
 SUM_TYPES = {torch.float32: tl.float32, torch.float64: tl.float64}
@@ -44,7 +44,7 @@ class Operand:
 
     @property
     def is_large(self) -> bool:
-        """Whether offsets may need 64 bits, those of a block beyond the end among them."""
+        """Whether offsets may need 64 bits, with a margin for distances to the padding."""
         reach = sum(e * s for e, s in zip(self.size, self.strides, strict=True))
         return 2 * reach > LARGEST_INT32
 
@@ -60,8 +60,11 @@ class Launch:
     grid: tuple[int, int, int]
     arguments: Numbers
 
-    def __call__(self, **tensors: Tensor | None) -> None:
-        self.kernel[self.grid](**tensors, **self.arguments)
+    def __call__(self, **tensors: Tensor) -> None:
+        """On the device of the tensors, which need not be the current one."""
+        device = next(iter(tensors.values())).device
+        with torch.cuda.device(device) if device.type == "cuda" else nullcontext():
+            self.kernel[self.grid](**tensors, **self.arguments)
 
 
 def numbers_of(form: Correlation, device: torch.device, *names: str) -> Numbers:
@@ -137,12 +140,15 @@ def launch_of(gather: Gather) -> Launch:
 
 def over_groups(gather: Gather, form: Correlation, numbers: Numbers) -> Launch:
     tile, groups = tiles.DEPTHWISE, gather.conv.groups
-    grid = (
-        triton.cdiv(gather.conv.N * form.most_pixels, tile.P),
-        triton.cdiv(groups * form.M, tile.Q),
-        len(form.phases),
-    )
-    blocks = {"groups": groups, "BLOCK_P": tile.P, "BLOCK_Q": tile.Q, **tile.options}
+    programs = triton.cdiv(gather.conv.N * form.most_pixels, tile.P)  # of a phase
+    grid = (programs * len(form.phases), triton.cdiv(groups * form.M, tile.Q), 1)
+    blocks = {
+        "programs": programs,
+        "groups": groups,
+        "BLOCK_P": tile.P,
+        "BLOCK_Q": tile.Q,
+        **tile.options,
+    }
     return Launch(correlate_groups, grid, numbers | blocks)
 
 
@@ -151,8 +157,15 @@ def over_products(gather: Gather, form: Correlation, numbers: Numbers) -> Launch
     steps = form.C * gather.conv.taps if joins else form.C
     tile = tiles.CORRELATE[gather.kind].fitted(M=form.M, Q=steps)
     blocks_p = triton.cdiv(gather.conv.N * form.most_pixels, tile.P)
-    grid = (blocks_p * triton.cdiv(form.M, tile.M), gather.conv.groups, len(form.phases))
-    blocks = {"BLOCK_M": tile.M, "BLOCK_P": tile.P, "BLOCK_C": tile.Q, **tile.options}
+    programs = blocks_p * triton.cdiv(form.M, tile.M)  # of a phase
+    grid = (programs * len(form.phases), gather.conv.groups, 1)
+    blocks = {
+        "programs": programs,
+        "BLOCK_M": tile.M,
+        "BLOCK_P": tile.P,
+        "BLOCK_C": tile.Q,
+        **tile.options,
+    }
     how = {"JOINS_TAPS": joins, **products_of(gather.dtype, gather.precision)}
     return Launch(correlate, grid, numbers | how | blocks)
 
@@ -182,7 +195,12 @@ class Reduction:
 
     @property
     def splits(self) -> int:
-        return tiles.splits_of(self.conv.output_pixels)
+        return tiles.splits_of(self.conv.output_pixels, self.size)
+
+    @property
+    def size(self) -> int:
+        """Of all sums."""
+        return self.conv.weight_size[0] * self.columns
 
 
 @dataclass(frozen=True)
@@ -199,6 +217,8 @@ class WeightLaunches:
 def launches_of(reduction: Reduction) -> WeightLaunches:
     conv, input, grad_output = reduction.conv, reduction.input, reduction.grad_output
     types = types_of(reduction.dtype, input, grad_output, reduction.grad_weight)
+    if reduction.splits * reduction.size > LARGEST_INT32:
+        types["INDEX"] = tl.int64
     numbers = {
         "N": conv.N,
         "pixels_of_split": triton.cdiv(conv.output_pixels, reduction.splits),
@@ -211,15 +231,22 @@ def launches_of(reduction: Reduction) -> WeightLaunches:
     return WeightLaunches(
         sum=sum_of(reduction, numbers),
         add=addition(reduction, types),
-        size=(reduction.splits, conv.weight_size[0] * reduction.columns),
+        size=(reduction.splits, reduction.size),
         dtype=tiles.sum_type(reduction.dtype),
     )
 
 
 def sums_over_groups(reduction: Reduction, numbers: Numbers) -> Launch:
     tile, conv = tiles.DEPTHWISE, reduction.conv
-    grid = (triton.cdiv(conv.weight_size[0], tile.Q), reduction.splits, reduction.columns)
-    blocks = {"groups": conv.groups, "BLOCK_P": tile.P, "BLOCK_Q": tile.Q, **tile.options}
+    programs = triton.cdiv(conv.weight_size[0], tile.Q)  # of a column
+    grid = (programs * reduction.columns, reduction.splits, 1)
+    blocks = {
+        "programs": programs,
+        "groups": conv.groups,
+        "BLOCK_P": tile.P,
+        "BLOCK_Q": tile.Q,
+        **tile.options,
+    }
     return Launch(sum_weight_of_groups, grid, numbers | blocks)
 
 
@@ -229,7 +256,7 @@ def sums_of_products(reduction: Reduction, numbers: Numbers) -> Launch:
     columns = reduction.columns if joins else conv.C_in
     tile = tiles.WEIGHT[reduction.kind].fitted(M=conv.C_out, Q=columns)
     blocks_q = triton.cdiv(columns, tile.Q) * (1 if joins else conv.taps)
-    grid = (triton.cdiv(conv.C_out, tile.M) * blocks_q, reduction.splits, conv.groups)
+    grid = (triton.cdiv(conv.C_out, tile.M) * blocks_q, conv.groups, reduction.splits)
     blocks = {"BLOCK_M": tile.M, "BLOCK_P": tile.P, "BLOCK_Q": tile.Q, **tile.options}
     how = {"JOINS_TAPS": joins, **products_of(reduction.dtype, reduction.precision)}
     return Launch(sum_weight, grid, numbers | how | blocks)
@@ -237,7 +264,7 @@ def sums_of_products(reduction: Reduction, numbers: Numbers) -> Launch:
 
 def addition(reduction: Reduction, types: Numbers) -> Launch:
     conv, tile = reduction.conv, tiles.ADDED
-    size = conv.weight_size[0] * reduction.columns
+    size = reduction.size
     numbers = {
         "splits": reduction.splits,
         "size": size,

@@ -15,6 +15,7 @@ FEWEST_CHANNELS = 8  # of a group that fills a part of a matrix product
 FEW_SOURCES = 16  # up to here, taps and channels are one axis of the sum
 PIXELS_OF_SPLIT = 8192
 MOST_SPLITS = 64
+MOST_SUMS = 1 << 26  # of all splits together
 
 
 @dataclass(frozen=True)
@@ -56,7 +57,7 @@ CORRELATE = {
     "half": Tile(128, 64, 32, 8, 3),
     "tf32": Tile(128, 64, 32, 8, 3),
     "float32": Tile(32, 64, 16, 8, 2),
-    "float64": Tile(64, 64, 32, 8, 3),
+    "float64": Tile(64, 64, 16, 8, 2),
 }
 WEIGHT = {
     "half": Tile(128, 32, 64, 8, 3),
@@ -89,6 +90,6 @@ def precision_of(dtype: torch.dtype) -> str:
     return "tf32" if dtype == torch.float32 and setting == "tf32" else "ieee"
 
 
-def splits_of(pixels: int) -> int:
-    """The parts of grad_weight's sum: of the shape alone."""
-    return max(1, min(MOST_SPLITS, -(-pixels // PIXELS_OF_SPLIT)))
+def splits_of(pixels: int, sums: int) -> int:
+    """The parts of grad_weight's sum, whose result has `sums` elements: of the shape alone."""
+    return max(1, min(MOST_SPLITS, -(-pixels // PIXELS_OF_SPLIT), MOST_SUMS // sums))

@@ -6,14 +6,14 @@ from collections.abc import Iterator
 
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import HealthCheck, given, settings
 from strategies import cases
 from test_passes import Formats, check_against_torch, check_rounding
 from torch import nn
 
 import convgrad_ext
 from convgrad_ext.cases import CASES, Case
-from convgrad_ext.triton import launches, tiles
+from convgrad_ext.triton import launches, passes, tiles
 
 NHWC = torch.channels_last
 FORMATS = [Formats(), Formats(NHWC, NHWC)]
@@ -94,10 +94,35 @@ def test_a_converted_model_trains_as_on_the_cpu() -> None:
         assert torch.allclose(parameter.grad, gradient, rtol=1e-12, atol=1e-12)
 
 
-@settings(max_examples=60)
+@pytest.mark.usefixtures("poisoned", "launched")
+@settings(
+    max_examples=60,
+    suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
+)
 @given(case=cases())
 def test_drawn_cases_agree_with_torch(case: Case) -> None:
     check_against_torch(case, torch.float64)
+
+
+@pytest.mark.parametrize("pass_name", ["forward", "grad_input", "grad_weight"])
+def test_grids_stay_within_their_limits(pass_name: str) -> None:
+    """CUDA takes 65535 programs along the second and third axis; nothing is computed here."""
+    many_phases = passes.convolution(
+        (1, 1, 600, 600), (1, 1, 2, 2), (300, 300), (0,) * 4, (1, 1), 1
+    )
+    many_columns = passes.convolution((1, 4096, 9, 9), (4, 2048, 7, 7), (1, 1), (0,) * 4, (1, 1), 2)
+    for conv in (many_phases, many_columns):
+        sizes = (conv.input_size, conv.weight_size, (1, conv.weight_size[0], 3, 3))
+        x, w, y = (
+            launches.Operand(torch.float32, torch.device("cpu"), size, (1, 1, 1, 1))
+            for size in sizes
+        )
+        launch = {
+            "forward": launches.launch_of(launches.Gather(conv, True, x, w, y, False, "ieee")),
+            "grad_input": launches.launch_of(launches.Gather(conv, False, y, w, x, False, "ieee")),
+            "grad_weight": launches.launches_of(launches.Reduction(conv, x, y, w, "ieee")).sum,
+        }[pass_name]
+        assert max(launch.grid[1:]) <= 65535
 
 
 def test_an_integer_is_refused() -> None:

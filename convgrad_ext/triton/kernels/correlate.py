@@ -26,7 +26,7 @@ def correlate(
     weight_data, weight_g, weight_m, weight_c, weight_h, weight_w,
     bias,
     destination_data, destination_n, destination_c, destination_h, destination_w,
-    table, N, C, M, S_h, S_w,
+    table, programs, N, C, M, S_h, S_w,
     STEP_H: tl.constexpr, TAP_STEP_H: tl.constexpr,
     PIXEL_STEP_H: tl.constexpr, WEIGHT_STEP_H: tl.constexpr,
     STEP_W: tl.constexpr, TAP_STEP_W: tl.constexpr,
@@ -35,14 +35,18 @@ def correlate(
     SUM: tl.constexpr, INDEX: tl.constexpr, PRECISION: tl.constexpr, UPCAST: tl.constexpr,
     BLOCK_M: tl.constexpr, BLOCK_P: tl.constexpr, BLOCK_C: tl.constexpr,
 ):  # fmt: skip
-    group, phase = tl.program_id(1), tl.program_id(2)
+    phase, program, group = (
+        tl.program_id(0) // programs,
+        tl.program_id(0) % programs,
+        tl.program_id(1),
+    )
     h = walk_of_phase(table, 2 * phase, S_h, STEP_H, TAP_STEP_H, PIXEL_STEP_H, WEIGHT_STEP_H)
     w = walk_of_phase(table, 2 * phase + 1, S_w, STEP_W, TAP_STEP_W, PIXEL_STEP_W, WEIGHT_STEP_W)
     blocks_m = tl.cdiv(M, BLOCK_M)
-    first = (tl.program_id(0) // blocks_m).to(INDEX) * BLOCK_P
-    if first >= N.to(INDEX) * h.D * w.D:
+    first = (program // blocks_m).to(INDEX) * BLOCK_P
+    if first >= h.D * w.D * N:
         return
-    m = (tl.program_id(0) % blocks_m) * BLOCK_M + tl.arange(0, BLOCK_M)
+    m = (program % blocks_m) * BLOCK_M + tl.arange(0, BLOCK_M)
     n, d_h, d_w = split_pixels(first + tl.arange(0, BLOCK_P), h, w)
     channel = (group * M + m).to(INDEX)
     from_source = source_data + n * source_n + (group * C).to(INDEX) * source_c

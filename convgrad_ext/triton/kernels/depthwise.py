@@ -21,7 +21,7 @@ def correlate_groups(
     weight_data, weight_g, weight_m, weight_c, weight_h, weight_w,
     bias,
     destination_data, destination_n, destination_c, destination_h, destination_w,
-    table, N, C, M, groups, S_h, S_w,
+    table, programs, N, C, M, groups, S_h, S_w,
     STEP_H: tl.constexpr, TAP_STEP_H: tl.constexpr,
     PIXEL_STEP_H: tl.constexpr, WEIGHT_STEP_H: tl.constexpr,
     STEP_W: tl.constexpr, TAP_STEP_W: tl.constexpr,
@@ -29,11 +29,11 @@ def correlate_groups(
     HAS_BIAS: tl.constexpr, SUM: tl.constexpr, INDEX: tl.constexpr,
     BLOCK_P: tl.constexpr, BLOCK_Q: tl.constexpr,
 ):  # fmt: skip
-    phase = tl.program_id(2)
+    phase, program = tl.program_id(0) // programs, tl.program_id(0) % programs
     h = walk_of_phase(table, 2 * phase, S_h, STEP_H, TAP_STEP_H, PIXEL_STEP_H, WEIGHT_STEP_H)
     w = walk_of_phase(table, 2 * phase + 1, S_w, STEP_W, TAP_STEP_W, PIXEL_STEP_W, WEIGHT_STEP_W)
-    first = tl.program_id(0).to(INDEX) * BLOCK_P
-    if first >= N.to(INDEX) * h.D * w.D:
+    first = program.to(INDEX) * BLOCK_P
+    if first >= h.D * w.D * N:
         return
     q = tl.program_id(1) * BLOCK_Q + tl.arange(0, BLOCK_Q)  # channels of the destination
     n, d_h, d_w = split_pixels(first + tl.arange(0, BLOCK_P), h, w)
@@ -66,17 +66,17 @@ def sum_weight_of_groups(
     input_data, input_n, input_c, input_h, input_w,
     grad_data, grad_n, grad_c, grad_h, grad_w,
     sums,  # as [split][group][m][t][c]
-    table, N, C, M, groups, S_h, S_w, pixels_of_split,
+    table, programs, N, C, M, groups, S_h, S_w, pixels_of_split,
     STEP_H: tl.constexpr, TAP_STEP_H: tl.constexpr,
     STEP_W: tl.constexpr, TAP_STEP_W: tl.constexpr,
     SUM: tl.constexpr, INDEX: tl.constexpr,
     BLOCK_P: tl.constexpr, BLOCK_Q: tl.constexpr,
 ):  # fmt: skip
-    split, i = tl.program_id(1), tl.program_id(2)
+    i, program, split = tl.program_id(0) // programs, tl.program_id(0) % programs, tl.program_id(1)
     h = walk_of_phase(table, 0, S_h, STEP_H, TAP_STEP_H, 1, 1)
     w = walk_of_phase(table, 1, S_w, STEP_W, TAP_STEP_W, 1, 1)
     t, c = i // C, i % C
-    q = tl.program_id(0) * BLOCK_Q + tl.arange(0, BLOCK_Q)  # output channels
+    q = program * BLOCK_Q + tl.arange(0, BLOCK_Q)  # output channels
     has_q = q < groups * M
     x = View(input_data + (q // M * C + c).to(INDEX) * input_c, input_n, input_c, input_h, input_w)
     y = View(grad_data + q.to(INDEX) * grad_c, grad_n, grad_c, grad_h, grad_w)

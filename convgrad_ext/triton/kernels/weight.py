@@ -31,7 +31,7 @@ def sum_weight(
     SUM: tl.constexpr, INDEX: tl.constexpr, PRECISION: tl.constexpr, UPCAST: tl.constexpr,
     BLOCK_M: tl.constexpr, BLOCK_P: tl.constexpr, BLOCK_Q: tl.constexpr,
 ):  # fmt: skip
-    split, group = tl.program_id(1), tl.program_id(2)
+    group, split = tl.program_id(1), tl.program_id(2)
     h = walk_of_phase(table, 0, S_h, STEP_H, TAP_STEP_H, 1, 1)
     w = walk_of_phase(table, 1, S_w, STEP_W, TAP_STEP_W, 1, 1)
     blocks_m = tl.cdiv(M, BLOCK_M)
@@ -62,7 +62,7 @@ def sum_weight(
         at = n * y.n + in_plane(y, d_h, d_w, INDEX)
         grads = tl.load(y.data[:, None] + at, (m < M)[:, None] & has_p, other=0)
         acc = multiplied(grads, sources, acc, PRECISION, UPCAST)
-    row = (split * tl.num_programs(2) + group).to(INDEX) * M + m
+    row = (split * tl.num_programs(1) + group).to(INDEX) * M + m
     to = row[:, None] * (h.T * w.T * C) + q
     tl.store(sums + to, acc, (m < M)[:, None] & has_q)
 
@@ -77,7 +77,7 @@ def add_splits(
     i = tl.program_id(0).to(INDEX) * BLOCK + tl.arange(0, BLOCK)
     acc = tl.zeros((BLOCK,), SUM)
     for split in range(splits):
-        acc += tl.load(sums + split * size.to(INDEX) + i, i < size, other=0)
+        acc += tl.load(sums + tl.full((), split, INDEX) * size + i, i < size, other=0)
     c, t, filter = i % C, i // C % taps, i // C // taps
     to = View(weight_data, weight_n, weight_c, weight_h, weight_w)
     at = filter * to.n + c * to.c + in_plane(to, t // T_w, t % T_w, INDEX)

@@ -31,11 +31,10 @@ constexpr int64_t wanted_items(int64_t threads) {
 // At least as many parts, each of `items` items, so that threads idle for a tenth of their time at most; the same parts, if
 // a few more do not help.
 inline Blocks shared_evenly(const Blocks& parts, int64_t extent, int64_t items, int64_t threads) {
-  for (int64_t size = parts.size; size > 0; --size) {
-    const Blocks some = Blocks::covering(extent, size);
-    const int64_t all = product(items, some.count);
-    if (some.count > parts.count + threads) break;
-    if (10 * (ceil_div(all, threads) * threads - all) <= all) return some;
+  for (int64_t count = parts.count; 0 < count && count <= parts.count + threads; ++count) {
+    const Blocks some = Blocks::covering(extent, ceil_div(extent, count));
+    const int64_t all = product(items, some.count), last = all % threads;
+    if (last == 0 || product(10, threads - last) <= all) return some;
   }
   return parts;
 }

@@ -4,6 +4,7 @@
 #include <ATen/ATen.h>
 
 #include <algorithm>
+#include <utility>
 #include <vector>
 
 #include "cpu/common/gather.h"
@@ -23,7 +24,7 @@ struct ChannelSlide {
   bool fresh;              // whether it is the first of its pixels
   int64_t tiles, next;     // pixels from tile to tile
 
-  // Whether a slide of the same taps continues the tiles of this one; then it becomes part of it.
+  // Whether a slide of the same taps continues the tiles of this one; then it becomes one of them.
   bool takes(const ChannelSlide& other) {
     if (other.pixels != pixels || (tiles > 1 && other.first != first + tiles * next)) return false;
     if (tiles == 1) next = other.first - first;
@@ -39,14 +40,14 @@ class RowSlides {
   static std::vector<ChannelSlide> of(const Gather& g, const ChannelBlocking& blocking) {
     RowSlides row(g, blocking);
     const std::vector<TapSegment> segments = TapSegment::of(g.w, {0, g.w.D});
-    for (size_t i = 0; i < segments.size();) {
-      Range few{segments[i].pixels.lo, segments[i].pixels.lo};
-      for (; i < segments.size() && segments[i].pixels.size() < row.most; ++i)
-        few.hi = segments[i].pixels.hi;
-      for (const PixelGroup& pixels : PixelGroup::of(g.w, few, row.most)) row.add_unlike(pixels);
-      if (i < segments.size()) row.add_alike(segments[i++]);
+    for (auto first = segments.begin(); first != segments.end();) {
+      auto end = first;
+      while (end != segments.end() && end->pixels.size() < row.most) ++end;
+      row.add_few(first, end);
+      if (end != segments.end()) row.add_alike(*end++);
+      first = end;
     }
-    return row.slides;
+    return std::move(row.slides);
   }
 
  private:
@@ -56,9 +57,21 @@ class RowSlides {
         most(max_slide_rows(width / blocking.lanes)),
         apart(TapGroup::pixels_apart(g.w)) {}
 
+  // Segments of few pixels: in common tiles, if these are fewer.
+  template <typename Segment>
+  void add_few(Segment first, Segment end) {
+    if (first == end) return;
+    RowSlides joined(*this);
+    const Range pixels{first->pixels.lo, (end - 1)->pixels.hi};
+    for (const PixelGroup& group : PixelGroup::of(g.w, pixels, most)) joined.add_unlike(group);
+    for (; first != end; ++first) add_alike(*first);
+    if (joined.slides.size() < slides.size()) slides = std::move(joined.slides);
+  }
+
   void add_alike(const TapSegment& segment) {
-    for (const PixelGroup& pixels : PixelGroup::of(g.w, segment.pixels, most))
-      if (segment.taps.size() == 0) slides.push_back(zeros(pixels));
+    if (segment.taps.size() == 0)
+      for (const PixelGroup& pixels : PixelGroup::of(g.w, segment.pixels, most))
+        slides.push_back(zeros(pixels));
     bool fresh = true;
     for (const TapGroup& taps : TapGroup::of(g.w, segment.taps, kMaxSlideTaps)) {
       const size_t first = slides.size();
@@ -115,7 +128,7 @@ class RowSlides {
   const Gather& g;
   const int64_t width;  // from tap to tap of the packed weight
   const int64_t most;   // pixels of a tile
-  const int64_t apart;  // pixels of a tile
+  const int64_t apart;  // from pixel to pixel of a tile
   std::vector<ChannelSlide> slides;
 };
 
