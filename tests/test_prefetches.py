@@ -1,7 +1,7 @@
 """Prefetches are in the code of the built module.
 
 A compiler may take a function that only prefetches for one without effects, and leave its calls
-out: results stay right, and only the time tells.
+out. Results stay right, and only timing would show it.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""The Triton kernels without a GPU: the suite in tests/interpreted runs in a process of its own."""
+"""The Triton kernels without a GPU: this starts the tests of tests/interpreted in a new process."""
 
 from __future__ import annotations
 

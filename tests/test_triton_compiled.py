@@ -81,7 +81,7 @@ def compiled(launch: Launch, numbers: Numbers, architecture: int) -> Any:
     A call lets it know as well which of them 16 divides.
     """
     sums = "*fp64" if numbers.dtype == torch.float64 else "*fp32"
-    pointers = {"table": "*i64", "sums": sums}
+    pointers = {"table": "*i32", "sums": sums}
     signature, constants = {}, {}
     for parameter in launch.kernel.params:
         name = parameter.name

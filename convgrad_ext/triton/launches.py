@@ -75,7 +75,8 @@ def numbers_of(form: Correlation, device: torch.device, *names: str) -> Numbers:
         for axis, step in zip("HW", form.common(name), strict=True)
     }
     S_h, S_w = form.sources
-    table = torch.tensor(form.table, device=device)
+    small = form.largest <= LARGEST_INT32
+    table = torch.tensor(form.table, dtype=torch.int32 if small else torch.int64, device=device)
     return {"table": table, "C": form.C, "M": form.M, "S_h": S_h, "S_w": S_w, **steps}
 
 
@@ -115,10 +116,6 @@ class Gather:
     def dtype(self) -> torch.dtype:
         return self.source.dtype
 
-    @property
-    def kind(self) -> str:
-        return tiles.kind_of(self.dtype, self.precision)
-
 
 @lru_cache(KEPT)
 def launch_of(gather: Gather) -> Launch:
@@ -155,7 +152,7 @@ def over_groups(gather: Gather, form: Correlation, numbers: Numbers) -> Launch:
 def over_products(gather: Gather, form: Correlation, numbers: Numbers) -> Launch:
     joins = form.C <= tiles.FEW_SOURCES
     steps = form.C * gather.conv.taps if joins else form.C
-    tile = tiles.CORRELATE[gather.kind].fitted(M=form.M, Q=steps)
+    tile = tiles.CORRELATE[tiles.kind_of(gather.dtype, gather.precision)].fitted(M=form.M, Q=steps)
     blocks_p = triton.cdiv(gather.conv.N * form.most_pixels, tile.P)
     programs = blocks_p * triton.cdiv(form.M, tile.M)  # of a phase
     grid = (programs * len(form.phases), gather.conv.groups, 1)
@@ -183,10 +180,6 @@ class Reduction:
     @property
     def dtype(self) -> torch.dtype:
         return self.input.dtype
-
-    @property
-    def kind(self) -> str:
-        return tiles.kind_of(self.dtype, self.precision)
 
     @property
     def columns(self) -> int:
@@ -254,7 +247,9 @@ def sums_of_products(reduction: Reduction, numbers: Numbers) -> Launch:
     conv = reduction.conv
     joins = conv.C_in <= tiles.FEW_SOURCES
     columns = reduction.columns if joins else conv.C_in
-    tile = tiles.WEIGHT[reduction.kind].fitted(M=conv.C_out, Q=columns)
+    tile = tiles.WEIGHT[tiles.kind_of(reduction.dtype, reduction.precision)].fitted(
+        M=conv.C_out, Q=columns
+    )
     blocks_q = triton.cdiv(columns, tile.Q) * (1 if joins else conv.taps)
     grid = (triton.cdiv(conv.C_out, tile.M) * blocks_q, conv.groups, reduction.splits)
     blocks = {"BLOCK_M": tile.M, "BLOCK_P": tile.P, "BLOCK_Q": tile.Q, **tile.options}

@@ -92,6 +92,12 @@ class Correlation:
         ]
 
     @property
+    def largest(self) -> int:
+        """The largest number of the table, or extent, and the farthest source of a pixel."""
+        farthest = [abs(w.source(d, t)) for p in self.phases for w in p for d, t in corners(w)]
+        return max(*self.sources, *(abs(n) for row in self.table for n in row), *farthest, 0)
+
+    @property
     def most_pixels(self) -> int:
         """Of a phase of one image."""
         return max(h.D * w.D for h, w in self.phases)
@@ -100,3 +106,8 @@ class Correlation:
         """A number of the walks that all phases share, of both axes."""
         h, w = self.phases[0]
         return getattr(h, name), getattr(w, name)
+
+
+def corners(walk: Walk) -> list[Pair]:
+    """The first and last pixel with the first and last tap, where a walk has them."""
+    return list(product((0, max(walk.D - 1, 0)), (0, max(walk.T - 1, 0))))

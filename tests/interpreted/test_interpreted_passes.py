@@ -63,15 +63,23 @@ def test_splits_of_grad_weight_are_added(
     launches.launches_of.cache_clear()
 
 
-@pytest.mark.usefixtures("poisoned", "launched")
-def test_offsets_may_need_64_bits(monkeypatch: pytest.MonkeyPatch) -> None:
-    """As if every tensor were large."""
-    monkeypatch.setattr(launches, "LARGEST_INT32", 0)
-    launches.launches_of.cache_clear()
-    for groups in (1, 4):
-        layer = Case("large", "", channels=(4, 8), groups=groups, stride=2, padding=1)
-        check_against_torch(layer, torch.float64)
-    launches.launches_of.cache_clear()
+@pytest.mark.usefixtures("launched")
+@pytest.mark.parametrize("groups", [1, 4], ids=["dense", "depthwise"])
+@pytest.mark.parametrize("axis", [0, 1, 2], ids=["images", "channels", "rows"])
+def test_offsets_may_need_64_bits(groups: int, axis: int) -> None:
+    """Strides of 32 bits whose multiples are larger; few pages of the memory are ever real."""
+    strides = [80, 20, 5, 1]
+    strides[axis] = 2**30 + 400
+    memory = torch.empty(3 * strides[axis] + 400, dtype=torch.float16)
+    image = torch.randn(4, 4, 4, 5).half()
+    large = memory.as_strided(image.shape, strides).copy_(image)
+    weight = torch.randn(4, 4 // groups, 3, 3).half()
+    output = convgrad_ext.conv2d(large, weight, padding=1, groups=groups)
+    assert torch.equal(output, convgrad_ext.conv2d(image, weight, padding=1, groups=groups))
+    params = (weight.shape, output, 1, 1, 1, groups)
+    assert torch.equal(
+        convgrad_ext.conv2d_weight(large, *params), convgrad_ext.conv2d_weight(image, *params)
+    )
 
 
 @pytest.mark.usefixtures("launched")

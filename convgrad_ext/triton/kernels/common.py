@@ -1,7 +1,7 @@
 """What the kernels share: a tensor, a walk, and the sources that it reads.
 
-Kernels take single numbers, because ``torch.compile`` passes no tuples to them, and put them into
-these tuples at once.
+Kernels take single numbers and put them into these tuples at once: ``torch.compile`` would pass no
+tuple to a kernel that it sees.
 """
 
 from typing import NamedTuple

@@ -44,7 +44,7 @@ def correlate(
     w = walk_of_phase(table, 2 * phase + 1, S_w, STEP_W, TAP_STEP_W, PIXEL_STEP_W, WEIGHT_STEP_W)
     blocks_m = tl.cdiv(M, BLOCK_M)
     first = (program // blocks_m).to(INDEX) * BLOCK_P
-    if first >= h.D * w.D * N:
+    if first >= h.D.to(INDEX) * w.D * N:
         return
     m = (program % blocks_m) * BLOCK_M + tl.arange(0, BLOCK_M)
     n, d_h, d_w = split_pixels(first + tl.arange(0, BLOCK_P), h, w)

@@ -33,7 +33,7 @@ def correlate_groups(
     h = walk_of_phase(table, 2 * phase, S_h, STEP_H, TAP_STEP_H, PIXEL_STEP_H, WEIGHT_STEP_H)
     w = walk_of_phase(table, 2 * phase + 1, S_w, STEP_W, TAP_STEP_W, PIXEL_STEP_W, WEIGHT_STEP_W)
     first = program.to(INDEX) * BLOCK_P
-    if first >= h.D * w.D * N:
+    if first >= h.D.to(INDEX) * w.D * N:
         return
     q = tl.program_id(1) * BLOCK_Q + tl.arange(0, BLOCK_Q)  # channels of the destination
     n, d_h, d_w = split_pixels(first + tl.arange(0, BLOCK_P), h, w)

@@ -49,16 +49,6 @@ struct Chains {
     return chains;
   }
 
-  // With runs along the channels, also where a row has more taps.
-  static Chains along_channels(int64_t C, int64_t T_h, int64_t T_w) {
-    const int64_t longest = longest_chain(product(C, T_h, T_w));
-    Chains chains{C, T_h, T_w, {}, {}, Blocks::covering(T_w, longest)};
-    chains.channels = Blocks::covering(C, fitting(longest, chains.taps_w.size));
-    chains.taps_h =
-        Blocks::covering(T_h, fitting(longest, product(chains.channels.size, chains.taps_w.size)));
-    return chains;
-  }
-
   int64_t count() const { return channels.count * taps_h.count * taps_w.count; }
 
   Chain at(int64_t i) const {
@@ -80,6 +70,15 @@ struct Chains {
   }
 
  private:
+  static Chains along_channels(int64_t C, int64_t T_h, int64_t T_w) {
+    const int64_t longest = longest_chain(product(C, T_h, T_w));
+    Chains chains{C, T_h, T_w, {}, {}, Blocks::covering(T_w, longest)};
+    chains.channels = Blocks::covering(C, fitting(longest, chains.taps_w.size));
+    chains.taps_h =
+        Blocks::covering(T_h, fitting(longest, product(chains.channels.size, chains.taps_w.size)));
+    return chains;
+  }
+
   // How many channels or taps of `products` products each a chain can have, one at least.
   static int64_t fitting(int64_t longest, int64_t products) {
     return std::max<int64_t>(1, longest / std::max<int64_t>(1, products));

@@ -19,7 +19,7 @@ constexpr const char* kLargeStrip = "the padded sources of a row are too large f
 constexpr const char* kLongSum = "the sum needs several levels of chains";
 
 // Whether pixels fill lanes better than channels of a group do; of several channels, if pixels are adjacent. The number of
-// filters has no influence, because the digits of a filter do not depend on others.
+// filters has no influence here: in forward and grad_input, the digits of a filter do not depend on others.
 bool has_few_channels(int64_t groups, int64_t channels, const Strides& source) {
   constexpr int64_t kMost = 4;
   return channels == 1 || (groups > 1 && channels <= kMost && source.w == 1);

@@ -43,7 +43,7 @@ class Cutting {
     return std::min<int64_t>(128, kProducts / shape.taps());
   }
 
-  // Of the tiles that cover so many rows.
+  // The rows of one tile, where equally large tiles cover `rows` of them.
   int64_t rows_of_tile(int64_t rows, int64_t vecs) const {
     return Blocks::covering(rows, target.tiles.max_rows(vecs)).size;
   }
@@ -58,8 +58,8 @@ class Cutting {
     return target.tiles.vector_bytes() > kBytes * rows_of_usual_tile(rows);
   }
 
-  // Whether tiles of taps load less. A border of the padding has tiles of its own, so that most outputs should meet all
-  // taps.
+  // Whether a tile whose rows are taps loads less for each multiply-add. Outputs that do not meet all taps have tiles of
+  // their own, which should be few.
   bool taps_are_better() const {
     const int64_t channels = shape.C_in_per_group(), taps = shape.w.K;
     return outrun_l2(channels) && rows_of_usual_tile(taps) > rows_of_usual_tile(channels) &&

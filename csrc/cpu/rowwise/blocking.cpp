@@ -16,7 +16,7 @@ constexpr const char* kLongSum = "the sum needs several levels of chains";
 // Whether vectors of pixels of the destination have a fifth more lanes in use than vectors of its channels; or as many, where
 // one vector would have all channels: a tile of one vector loads a number for each multiply-add. The sums are those of the
 // loops over all taps.
-bool has_few_destinations(const Gather& g, const PlaneRow& row, int64_t lanes) {
+bool pixels_fill_more_lanes(const Gather& g, const PlaneRow& row, int64_t lanes) {
   constexpr int64_t kWideTile = 3;
   const int64_t channels = ceil_div(g.M, lanes) * lanes;
   const int64_t by_channels = product(g.M, row.width);
@@ -78,7 +78,7 @@ const char* RowwiseBlocking::why_not(const Target& target, const Gather& g) {
   if (g.source.w != 1) return kAdjacentChannels;
   if (!most_meet_all_taps(g.h) || !most_meet_all_taps(g.w)) return kPadding;
   const PlaneRow row = PlaneRow::of(g.w, g.N, target.tiles.lanes);
-  if (!has_few_destinations(g, row, target.tiles.lanes)) return kManyChannels;
+  if (!pixels_fill_more_lanes(g, row, target.tiles.lanes)) return kManyChannels;
   const RowwiseBlocking b = of(target, g);
   const int64_t scratch = product(b.scratch_size(g), target.tiles.sum_bytes);
   if (product(bytes, b.strip_size) > strips_bytes(target) || scratch > target.cache.sixteenths(16))
