@@ -170,6 +170,31 @@ BLOCKED = [
         kernel=(4, 3),
         stride=(4, 3),
     ),
+    Case(
+        "taps_of_a_row",
+        "grad_weight of few channels: they are the rows of a tile, fewer at a border",
+        channels=(2, 37),
+        image=(9, 31),
+        kernel=(3, 7),
+        padding=(1, 3),
+    ),
+    Case(
+        "taps_of_a_row_strided",
+        "and so are those of a strided one",
+        channels=(2, 37),
+        image=(9, 40),
+        kernel=(3, 7),
+        stride=2,
+        padding=((1, 0), (3, 2)),
+    ),
+    Case(
+        "taps_of_several_tiles",
+        "more than a tile has rows",
+        channels=(2, 37),
+        image=(2, 63),
+        kernel=(1, 29),
+        padding=(0, 14),
+    ),
     Case("whole_rows", "a kernel as wide", channels=(9, 20), image=(7, 8), kernel=(3, 8)),
     Case(
         "tap_a_phase", "kernel = stride", channels=(20, 37), image=(12, 14), kernel=(2, 2), stride=2
