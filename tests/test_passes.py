@@ -147,13 +147,12 @@ def test_lower_precision_rounds_the_exact_result(case: Case, dtype: torch.dtype)
     check_rounding(case, dtype)
 
 
-def check_rounding(case: Case, dtype: torch.dtype) -> None:
+def check_rounding(case: Case, dtype: torch.dtype, formats: Formats = NCHW) -> None:
     """Against PyTorch in double precision on the same, already rounded, operands."""
-    tensors = [
-        t.to(dtype) for t in case.tensors(torch.complex128 if dtype.is_complex else torch.float64)
-    ]
-    wide = [t.to(torch.complex128 if dtype.is_complex else torch.float64) for t in tensors]
-    grad_output = output_like(case, *wide).to(dtype)
+    precise = torch.complex128 if dtype.is_complex else torch.float64
+    tensors = [t.to(dtype) for t in tensors_of(case, precise, formats)]
+    wide = [t.to(precise) for t in tensors]
+    grad_output = output_like(case, *wide).to(dtype).contiguous(memory_format=formats.images)
     exact = torchs(case, *wide, grad_output.to(wide[0].dtype))
     magnitudes = torchs(case, *(t.abs() for t in wide), grad_output.to(wide[0].dtype).abs())
     lengths = reductions(case, grad_output)

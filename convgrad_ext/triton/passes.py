@@ -8,13 +8,15 @@ import torch
 from torch import Tensor
 
 from convgrad_ext import _C
-from convgrad_ext.triton import launches, tiles
-from convgrad_ext.triton.launches import Operand
+from convgrad_ext.triton import gather, reduction, tiles, tuning
+from convgrad_ext.triton.boxes import Operand
 from convgrad_ext.triton.shapes import Convolution
 
 DTYPES = (torch.float16, torch.bfloat16, torch.float32, torch.float64)
 
 Ints = Sequence[int]
+
+tuning.load_from_environment()
 
 
 def conv2d(
@@ -31,7 +33,7 @@ def conv2d(
     check_dtype(input)
     if output.numel() > 0:
         conv = convolution(input.shape, weight.shape, *params)
-        gather(conv, input, weight, output, bias, is_forward=True)
+        correlate(conv, input, weight, output, bias, is_forward=True)
     return output
 
 
@@ -50,7 +52,7 @@ def conv2d_input(
     check_dtype(weight)
     if grad_input.numel() > 0:
         conv = convolution(input_size, weight.shape, *params)
-        gather(conv, grad_output, weight, grad_input, bias=None, is_forward=False)
+        correlate(conv, grad_output, weight, grad_input, bias=None, is_forward=False)
     return grad_input
 
 
@@ -94,7 +96,7 @@ def check_dtype(tensor: Tensor) -> None:
         )
 
 
-def gather(
+def correlate(
     conv: Convolution,
     source: Tensor,
     weight: Tensor,
@@ -102,7 +104,7 @@ def gather(
     bias: Tensor | None,
     is_forward: bool,
 ) -> None:
-    key = launches.Gather(
+    key = gather.Gather(
         conv,
         is_forward,
         Operand.of(source),
@@ -110,8 +112,9 @@ def gather(
         Operand.of(destination),
         has_bias=bias is not None,
         precision=tiles.precision_of(source.dtype),
+        architecture=tiles.architecture_of(source.device),
     )
-    launches.launch_of(key)(
+    gather.launch_of(key)(
         source_data=source,
         weight_data=weight,
         bias=weight if bias is None else bias.contiguous(),  # without one it is not read
@@ -120,14 +123,15 @@ def gather(
 
 
 def reduce(conv: Convolution, input: Tensor, grad_output: Tensor, grad_weight: Tensor) -> None:
-    key = launches.Reduction(
+    key = reduction.Reduction(
         conv,
         Operand.of(input),
         Operand.of(grad_output),
         Operand.of(grad_weight),
         tiles.precision_of(input.dtype),
+        tiles.architecture_of(input.device),
     )
-    plan = launches.launches_of(key)
+    plan = reduction.launches_of(key)
     sums = torch.empty(plan.size, dtype=plan.dtype, device=input.device)
     plan.sum(input_data=input, grad_data=grad_output, sums=sums)
     plan.add(sums=sums, weight_data=grad_weight)

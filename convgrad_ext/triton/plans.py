@@ -9,17 +9,21 @@ from torch import Tensor
 
 from convgrad_ext._C import Walk
 from convgrad_ext.triton import tiles
-from convgrad_ext.triton.launches import (
-    Gather,
-    Launch,
-    Operand,
-    Reduction,
-    launch_of,
-    launches_of,
-)
+from convgrad_ext.triton.boxes import Operand
+from convgrad_ext.triton.gather import Gather, launch_of
+from convgrad_ext.triton.launches import Launch
+from convgrad_ext.triton.reduction import Reduction, launches_of
 from convgrad_ext.triton.shapes import Convolution, Correlation
 
-BLOCKS = {"M": "channels", "P": "pixels", "C": "steps of the sum", "Q": "columns"}
+BLOCKS = {
+    "M": "channels",
+    "P": "pixels",
+    "N": "images",
+    "H": "rows",
+    "W": "pixels of a row",
+    "C": "steps of the sum",
+    "Q": "columns",
+}
 
 
 def plans_of(
@@ -28,9 +32,10 @@ def plans_of(
     """By pass, the fields of a Plan but its name; the elements are not read."""
     x, w, y = map(Operand.of, (input, weight, output))
     precision = tiles.precision_of(input.dtype)
-    forward = Gather(conv, True, x, w, y, has_bias=False, precision=precision)
-    grad_input = Gather(conv, False, y, w, x, has_bias=False, precision=precision)
-    reduction = Reduction(conv, x, y, w, precision)
+    device = precision, tiles.architecture_of(input.device)
+    forward = Gather(conv, True, x, w, y, False, *device)
+    grad_input = Gather(conv, False, y, w, x, False, *device)
+    reduction = Reduction(conv, x, y, w, *device)
     sums = launches_of(reduction)
     size = prod(sums.size) * sums.dtype.itemsize
     forms = Correlation.forward(conv), Correlation.grad_input(conv)
@@ -50,26 +55,22 @@ def described(conv: Convolution, launch: Launch, form: Correlation) -> dict[str,
     }
     return {
         "path": "depthwise" if tiles.is_depthwise(conv) else "product",
-        "reason": reason_of(conv, launch),
+        "reason": launch.reason,
         "phases": len(form.phases),
         "blocking": {
             **blocks,
             "programs": " x ".join(map(str, launch.grid)),
-            "pixels of a split": str(arguments.get("pixels_of_split", "all")),
+            **{
+                f"{what} of a split": str(arguments[f"{what}_of_split"])
+                for what in ("pixels", "boxes")
+                if f"{what}_of_split" in arguments
+            },
             "warps": str(arguments["num_warps"]),
         },
         "packed_bytes": 0,
         "scratch_bytes": 0,
         "padded_share": padded_share(form),
     }
-
-
-def reason_of(conv: Convolution, launch: Launch) -> str:
-    if tiles.is_depthwise(conv):
-        return f"a group has less than {tiles.FEWEST_CHANNELS} channels: lanes are channels of all"
-    if launch.arguments["JOINS_TAPS"]:
-        return f"at most {tiles.FEW_SOURCES} channels: they share an axis with the taps"
-    return "a product of matrices for each tap"
 
 
 def padded_share(form: Correlation) -> float:

@@ -102,6 +102,11 @@ class Correlation:
         """Of a phase of one image."""
         return max(h.D * w.D for h, w in self.phases)
 
+    def extents(self, N: int) -> tuple[int, int, int]:
+        """Images, rows and columns of the destination of the first phase, which has the most."""
+        h, w = self.phases[0]
+        return N, h.D, w.D
+
     def common(self, name: str) -> Pair:
         """A number of the walks that all phases share, of both axes."""
         h, w = self.phases[0]

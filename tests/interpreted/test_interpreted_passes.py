@@ -13,7 +13,8 @@ from torch import nn
 
 import convgrad_ext
 from convgrad_ext.cases import CASES, Case
-from convgrad_ext.triton import launches, passes, tiles
+from convgrad_ext.triton import gather, passes, reduction, tiles
+from convgrad_ext.triton.boxes import Operand
 
 NHWC = torch.channels_last
 FORMATS = [Formats(), Formats(NHWC, NHWC)]
@@ -29,9 +30,9 @@ MORE = (
 @pytest.fixture
 def launched() -> Iterator[None]:
     """What passes has run in Triton."""
-    launches.launch_of.cache_clear()
+    gather.launch_of.cache_clear()
     yield
-    assert launches.launch_of.cache_info().misses > 0
+    assert gather.launch_of.cache_info().misses > 0
 
 
 @pytest.mark.usefixtures("poisoned", "launched")
@@ -57,10 +58,10 @@ def test_splits_of_grad_weight_are_added(
 ) -> None:
     """The last split has fewer pixels, or none."""
     monkeypatch.setattr(tiles, "PIXELS_OF_SPLIT", of_split)
-    launches.launches_of.cache_clear()
+    reduction.launches_of.cache_clear()
     layer = Case("splits", "", N=3, channels=(24, 24), image=(7, 9), groups=groups, padding=1)
     check_against_torch(layer, torch.float64)
-    launches.launches_of.cache_clear()
+    reduction.launches_of.cache_clear()
 
 
 @pytest.mark.usefixtures("launched")
@@ -122,13 +123,14 @@ def test_grids_stay_within_their_limits(pass_name: str) -> None:
     for conv in (many_phases, many_columns):
         sizes = (conv.input_size, conv.weight_size, (1, conv.weight_size[0], 3, 3))
         x, w, y = (
-            launches.Operand(torch.float32, torch.device("cpu"), size, (1, 1, 1, 1))
-            for size in sizes
+            Operand(torch.float32, torch.device("cpu"), size, (1, 1, 1, 1)) for size in sizes
         )
         launch = {
-            "forward": launches.launch_of(launches.Gather(conv, True, x, w, y, False, "ieee")),
-            "grad_input": launches.launch_of(launches.Gather(conv, False, y, w, x, False, "ieee")),
-            "grad_weight": launches.launches_of(launches.Reduction(conv, x, y, w, "ieee")).sum,
+            "forward": gather.launch_of(gather.Gather(conv, True, x, w, y, False, "ieee", 80)),
+            "grad_input": gather.launch_of(gather.Gather(conv, False, y, w, x, False, "ieee", 80)),
+            "grad_weight": reduction.launches_of(
+                reduction.Reduction(conv, x, y, w, "ieee", 80)
+            ).sum,
         }[pass_name]
         assert max(launch.grid[1:]) <= 65535
 
