@@ -8,6 +8,7 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 TOOLS := $(VENV)/tools.stamp
 BUILT := $(VENV)/built.stamp
+TRITON36 := build/triton36/built.stamp
 SANITIZED := build/sanitize/built.stamp
 DIST := build/dist
 CPP_FILES := $(shell find csrc -name '*.cpp' -o -name '*.h' -o -name '*.inl')
@@ -16,11 +17,12 @@ TIDY_FILES := $(filter %.cpp,$(CPP_FILES))
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help demo demo-ddp test test-slow sanitize works bench bench-full lint tidy format build dist clean \
+.SUFFIXES:  # make would take the folder csrc/cpu/kernels for the program of csrc/cpu/kernels.cpp
+.PHONY: help demo demo-ddp test test-slow test-gpu-kernels sanitize works bench bench-full lint tidy format build dist clean \
 	distclean
 
 help:  ## List these targets
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-10s %s\n", $$1, $$2 }' Makefile
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-16s %s\n", $$1, $$2 }' Makefile
 
 demo: $(BUILT)  ## Train a small network on handwritten digits, with pictures in build/demo/
 	$(BIN)/python examples/train_digits.py --output build/demo
@@ -33,6 +35,12 @@ test: $(BUILT)  ## Run the tests and the docstrings' examples, with the package'
 
 test-slow: $(BUILT)  ## Run the slow tests as well
 	$(BIN)/pytest tests convgrad_ext --doctest-modules -n 2
+
+# The older Triton's interpreter uses what NumPy deprecates.
+test-gpu-kernels: $(BUILT) $(TRITON36)  ## Prove the kernels for a GPU without one, with Triton 3.6 as well, minutes
+	$(BIN)/pytest tests/test_triton.py tests/test_triton_compiled.py -n 2
+	PYTHONPATH="$(CURDIR)" PYTEST_ADDOPTS='-W "ignore:Conversion of an array:DeprecationWarning"' \
+		$(dir $(TRITON36))bin/python -m pytest tests/test_triton.py tests/test_triton_compiled.py -n 2
 
 # What the tests below call in other processes inherits the sanitizers. Python keeps memory until it
 # ends, which is no leak; memory that is refused has to come back as an error; and the sanitizers look
@@ -103,6 +111,15 @@ $(TOOLS): requirements-dev.txt
 		"$(PYTHON) is missing or older than Python 3.10: name another with make PYTHON=..."; exit 1; }
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/pip install --quiet --disable-pip-version-check -r requirements-dev.txt
+	@touch $@
+
+# Borrows the rest from $(VENV), as the environment of dist does.
+$(TRITON36): $(TOOLS)
+	rm -rf $(dir $@)
+	$(PYTHON) -m venv $(dir $@)
+	$(dir $@)bin/pip install --quiet --disable-pip-version-check triton==3.6.0 numpy==2.2.6
+	cd $(dir $@)lib/python*/site-packages && $(abspath $(BIN))/python -c \
+		'import sysconfig; print(sysconfig.get_path("purelib"))' > borrowed.pth
 	@touch $@
 
 $(SANITIZED): $(TOOLS) $(CPP_FILES) $(CPP_FOLDERS) setup.py $(wildcard convgrad_ext/*.py)

@@ -13,6 +13,7 @@ from torch import Tensor
 from torch._subclasses.fake_tensor import FakeTensorMode
 
 import convgrad_ext
+from convgrad_ext import _C
 
 
 @pytest.mark.parametrize("wanted", [False, True], ids=["", "requires_grad"])
@@ -135,6 +136,14 @@ def test_mixed_devices_are_both_named(devices: tuple[str, str, str | None]) -> N
         assert F.conv2d(input, weight, bias).shape == OUTPUT
         with pytest.raises(RuntimeError, match=r"same device.* (cuda:0 and cpu|cpu and cuda:0)"):
             convgrad_ext.conv2d(input, weight, bias)
+
+
+def test_two_gpus_are_two_devices() -> None:
+    """PyTorch looks first where a tensor has no data; a kernel asks for the memory of its result."""
+    with FakeTensorMode():
+        input, weight = torch.empty(INPUT, device="cuda:0"), torch.empty(WEIGHT, device="cuda:1")
+        with pytest.raises(RuntimeError, match="Input is on cuda:0 and weight is on cuda:1"):
+            _C.empty_output(input, weight, None, (1, 1), (0, 0, 0, 0), (1, 1), 1)
 
 
 @pytest.mark.parametrize(

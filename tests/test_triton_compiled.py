@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import subprocess
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -17,7 +18,7 @@ from triton.backends.compiler import GPUTarget  # noqa: E402
 from triton.compiler import ASTSource  # noqa: E402
 
 from convgrad_ext.cases import Case  # noqa: E402
-from convgrad_ext.triton import gather, passes, reduction  # noqa: E402
+from convgrad_ext.triton import gather, passes, reduction, tuning  # noqa: E402
 from convgrad_ext.triton.boxes import Operand  # noqa: E402
 from convgrad_ext.triton.launches import Launch  # noqa: E402
 
@@ -137,10 +138,21 @@ def stack_bytes(binary: Any, folder: Path) -> int:
     return int(found[1])
 
 
-@pytest.mark.parametrize("architecture", SHARED_MEMORY)
-@pytest.mark.parametrize("numbers", NUMBERS, ids=str)
+ALL = (
+    pytest.mark.parametrize("architecture", SHARED_MEMORY),
+    pytest.mark.parametrize("numbers", NUMBERS, ids=str),
+    pytest.mark.parametrize("layer", LAYERS, ids=str),
+)
+
+
+def with_all(test: Any) -> Any:
+    for mark in ALL:
+        test = mark(test)
+    return test
+
+
+@with_all
 @pytest.mark.parametrize("pass_name", PASSES)
-@pytest.mark.parametrize("layer", LAYERS, ids=str)
 def test_a_kernel_fits_its_processor(
     layer: Layer, pass_name: str, numbers: Numbers, architecture: int, tmp_path: Path
 ) -> None:
@@ -152,3 +164,25 @@ def test_a_kernel_fits_its_processor(
     multiplies = layer.case.groups == 1 and pass_name != "add_splits"
     found = re.search(PRODUCTS[architecture], binary.asm["ptx"])
     assert (found is not None) == (multiplies and numbers.have_units(architecture))
+
+
+@pytest.fixture
+def untuned() -> Iterator[None]:
+    yield
+    tuning.use({})
+
+
+@pytest.mark.slow
+@pytest.mark.usefixtures("untuned")
+@with_all
+@pytest.mark.parametrize("pass_name", PASSES[:3])
+def test_every_candidate_of_the_tuner_compiles(
+    layer: Layer, pass_name: str, numbers: Numbers, architecture: int
+) -> None:
+    """A tile that shared memory cannot hold would be passed over; none is that large."""
+    shape = launch_of(layer, pass_name, numbers, architecture).shape
+    for tile in tuning.candidates_of(shape):
+        tuning.use({shape: tile})
+        launch = launch_of(layer, pass_name, numbers, architecture)
+        binary = compiled(launch, numbers, architecture)
+        assert binary.metadata.shared <= SHARED_MEMORY[architecture]

@@ -13,15 +13,18 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from torch._subclasses.functional_tensor import FunctionalTensorMode
 
 LIBRARY = torch.library.Library("convgrad_ext", "IMPL")
 OPERATORS = ("conv2d", "conv2d_input", "conv2d_weight")
 
 
 def register(dispatch_key: str) -> None:
-    """Lets the operators' calls with tensors of this key run in Triton."""
+    """Lets the operators' calls with tensors of this key run in Triton, and compilers see it."""
     for name in OPERATORS:
         LIBRARY.impl(name, first_call(name), dispatch_key, allow_override=True)
+        if dispatch_key == "CUDA":
+            show_kernels(name)
 
 
 def first_call(name: str) -> Callable[..., Tensor]:
@@ -32,6 +35,22 @@ def first_call(name: str) -> Callable[..., Tensor]:
         return result
 
     return run
+
+
+def show_kernels(name: str) -> None:
+    """torch.compile calls this where it would record the operator."""
+
+    def trace(mode: Any, operator: Any, types: Any, args: Any, kwargs: Any = None) -> Any:
+        if all(tensor.is_cuda for tensor in args if isinstance(tensor, Tensor)):
+            with mode:
+                result = imported("tracing").kernels_of(name, args)
+            if result is not None:
+                return result
+        return mode.__torch_dispatch__(operator, types, args, kwargs)
+
+    torch.library.register_torch_dispatch(
+        f"convgrad_ext::{name}", FunctionalTensorMode, trace, lib=LIBRARY
+    )
 
 
 def imported(module: str) -> Any:

@@ -22,6 +22,7 @@ from convgrad_ext.triton.launches import (
     named,
     numbers_of,
     products_of,
+    table_of,
     types_of,
 )
 from convgrad_ext.triton.shapes import Convolution, Correlation
@@ -58,8 +59,10 @@ class Gather:
 def launch_of(gather: Gather) -> Launch:
     form = form_of(gather)
     if tiles.is_depthwise(gather.conv):
-        return over_groups(gather, form)
-    return over_boxes(gather, form) or over_products(gather, form)
+        launch = over_groups(gather, form)
+    else:
+        launch = over_boxes(gather, form) or over_products(gather, form)
+    return replace(launch, table=table_of(form, gather.source.device))
 
 
 def form_of(gather: Gather) -> Correlation:
@@ -69,7 +72,7 @@ def form_of(gather: Gather) -> Correlation:
 
 def walks_of(gather: Gather, form: Correlation) -> Numbers:
     steps = "step", "tap_step", "pixel_step", "weight_step"
-    return {"HAS_BIAS": gather.has_bias, **numbers_of(form, gather.source.device, *steps)}
+    return {"HAS_BIAS": gather.has_bias, **numbers_of(form, *steps)}
 
 
 def offsets_of(gather: Gather) -> Numbers:

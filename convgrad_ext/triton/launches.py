@@ -8,13 +8,16 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
+from contextvars import ContextVar
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any
 
 import torch
 import triton
 import triton.language as tl
 from torch import Tensor
+from torch.library import wrap_triton
 
 from convgrad_ext.triton import tiles
 from convgrad_ext.triton.boxes import Operand, View
@@ -30,6 +33,26 @@ Numbers = dict[str, Any]
 
 
 @dataclass(frozen=True)
+class Table:
+    """What differs from phase to phase, on the device."""
+
+    rows: tuple[tuple[int, ...], ...]
+    dtype: torch.dtype
+    device: torch.device
+
+    def made(self) -> Tensor:
+        return torch.tensor(self.rows, dtype=self.dtype, device=self.device)
+
+    @cached_property
+    def kept(self) -> Tensor:
+        return self.made()
+
+
+class NotInGraphError(RuntimeError):
+    """A graph does not carry the descriptors of boxes."""
+
+
+@dataclass(frozen=True)
 class Launch:
     """One kernel, its grid and all arguments but the tensors of a call."""
 
@@ -39,33 +62,63 @@ class Launch:
     reason: str = ""  # why this kernel
     shape: ShapeClass | None = None  # of which it has the tile
     views: dict[str, View] = field(default_factory=dict)  # of tensors that are read in boxes
+    table: Table | None = None
 
     def __call__(self, **tensors: Tensor) -> None:
-        if OBSERVERS:
-            OBSERVERS[-1](self, lambda: self.run(tensors))
+        if RECORDING.get():
+            self.record(tensors)
+        elif OBSERVERS:
+            OBSERVERS[-1](self, tensors)
         else:
             self.run(tensors)
 
     def run(self, tensors: dict[str, Tensor]) -> None:
         """On the device of the tensors, which need not be the current one."""
+        if self.table is not None:
+            tensors["table"] = self.table.kept
         device = next(iter(tensors.values())).device
         described = {name: view.of(tensors[name]) for name, view in self.views.items()}
         with torch.cuda.device(device) if device.type == "cuda" else nullcontext():
             self.kernel[self.grid](**tensors | described, **self.arguments)
 
+    def record(self, tensors: dict[str, Tensor]) -> None:
+        """Into the graph that is being traced, where a compiler sees the kernel."""
+        if self.views:
+            raise NotInGraphError
+        if self.table is not None:
+            tensors["table"] = self.table.made()
+        # A graph takes the numbers of warps and stages, but not this option.
+        arguments = {n: v for n, v in self.arguments.items() if n != "enable_fp_fusion"}
+        wrap_triton(self.kernel)[self.grid](**tensors, **arguments)
 
-Observer = Callable[[Launch, Callable[[], None]], None]
+
+# Whether this thread traces a graph.
+RECORDING = ContextVar("RECORDING", default=False)
+
+
+@contextmanager
+def recorded() -> Iterator[None]:
+    """Within it, this thread's launches become nodes of the graph that is being traced."""
+    before = RECORDING.set(True)
+    try:
+        yield
+    finally:
+        RECORDING.reset(before)
+
+
+# Of all threads: a backward has its own.
+Observer = Callable[[Launch, dict[str, Tensor]], None]
 OBSERVERS: list[Observer] = []
 
 
 @contextmanager
 def observed_by(observer: Observer) -> Iterator[list[Launch]]:
-    """Within it, launches are handed to the observer, which calls them; all of them are listed."""
+    """Within it, launches are handed to the observer, which runs them; all of them are listed."""
     seen: list[Launch] = []
 
-    def observe(launch: Launch, call: Callable[[], None]) -> None:
+    def observe(launch: Launch, tensors: dict[str, Tensor]) -> None:
         seen.append(launch)
-        observer(launch, call)
+        observer(launch, tensors)
 
     OBSERVERS.append(observe)
     try:
@@ -74,17 +127,20 @@ def observed_by(observer: Observer) -> Iterator[list[Launch]]:
         OBSERVERS.remove(observe)
 
 
-def numbers_of(form: Correlation, device: torch.device, *names: str) -> Numbers:
-    """The walks: the table of what differs from phase to phase, and what does not."""
+def table_of(form: Correlation, device: torch.device) -> Table:
+    dtype = torch.int32 if form.largest <= LARGEST_INT32 else torch.int64
+    return Table(tuple(map(tuple, form.table)), dtype, device)
+
+
+def numbers_of(form: Correlation, *names: str) -> Numbers:
+    """Of the walks, what does not differ from phase to phase."""
     steps = {
         f"{name.upper()}_{axis}": step
         for name in names
         for axis, step in zip("HW", form.common(name), strict=True)
     }
     S_h, S_w = form.sources
-    small = form.largest <= LARGEST_INT32
-    table = torch.tensor(form.table, dtype=torch.int32 if small else torch.int64, device=device)
-    return {"table": table, "C": form.C, "M": form.M, "S_h": S_h, "S_w": S_w, **steps}
+    return {"C": form.C, "M": form.M, "S_h": S_h, "S_w": S_w, **steps}
 
 
 def named(operand: Operand, name: str) -> Numbers:

@@ -24,6 +24,7 @@ from convgrad_ext.triton.launches import (
     named,
     numbers_of,
     products_of,
+    table_of,
     types_of,
 )
 from convgrad_ext.triton.shapes import Convolution, Correlation
@@ -96,10 +97,12 @@ def launches_of(reduction: Reduction) -> WeightLaunches:
 
 def launch_of_sums(reduction: Reduction) -> Launch:
     form = Correlation.forward(reduction.conv)
-    walks = numbers_of(form, reduction.input.device, "step", "tap_step")
+    walks = numbers_of(form, "step", "tap_step")
     if tiles.is_depthwise(reduction.conv):
-        return sums_over_groups(reduction, walks)
-    return sums_over_boxes(reduction, form, walks) or sums_of_products(reduction, walks)
+        launch = sums_over_groups(reduction, walks)
+    else:
+        launch = sums_over_boxes(reduction, form, walks) or sums_of_products(reduction, walks)
+    return replace(launch, table=table_of(form, reduction.input.device))
 
 
 def offsets_of(reduction: Reduction) -> Numbers:

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import triton
+from torch import Tensor
 from triton.runtime.errors import OutOfResources
 from triton.testing import do_bench
 
@@ -63,13 +64,13 @@ class Trial:
     clock: Clock
     times: dict[ShapeClass, float] = field(default_factory=dict)
 
-    def observe(self, launch: Launch, call: Callable[[], None]) -> None:
+    def observe(self, launch: Launch, tensors: dict[str, Tensor]) -> None:
         """A tile too large for the device has no result, which nobody reads."""
         if launch.shape is None or launch.shape not in self.tried:
-            call()
+            launch.run(tensors)
             return
         try:
-            time = self.clock(call)
+            time = self.clock(lambda: launch.run(tensors))
         except OutOfResources:
             time = inf
         self.times[launch.shape] = self.times.get(launch.shape, 0) + time
@@ -77,7 +78,7 @@ class Trial:
 
 def measured(run: Callable[[], Any], clock: Clock) -> list[Trial]:
     """A trial for each number of a candidate."""
-    with observed_by(lambda launch, call: call()) as seen:
+    with observed_by(Launch.run) as seen:
         run()
     candidates = {launch.shape: candidates_of(launch.shape) for launch in seen if launch.shape}
     trials = []

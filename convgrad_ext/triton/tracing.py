@@ -1,0 +1,40 @@
+"""What torch.compile and its like see of an operator on CUDA: its kernels, where they can."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from convgrad_ext.triton import passes
+from convgrad_ext.triton.launches import NotInGraphError, recorded
+
+
+def kernels_of(name: str, args: tuple[Any, ...]) -> Tensor | None:
+    """Records the operator's kernels; None where the graph has to call the operator itself.
+
+    It does for symbolic sizes, which would become numbers here, and for kernels that read through
+    descriptors.
+    """
+    if not is_static(args):
+        return None
+    try:
+        with recorded():
+            result: Tensor = getattr(passes, name)(*args)
+    except NotInGraphError:
+        return None
+    return result
+
+
+def is_static(args: tuple[Any, ...]) -> bool:
+    """Whether all sizes and strides are numbers."""
+    numbers: list[Any] = []
+    for argument in args:
+        if isinstance(argument, Tensor):
+            numbers += [*argument.shape, *argument.stride(), argument.storage_offset()]
+        elif isinstance(argument, (list, tuple)):
+            numbers += argument
+        else:
+            numbers.append(argument)
+    return not any(isinstance(number, torch.SymInt) for number in numbers)
