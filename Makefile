@@ -4,6 +4,7 @@
 
 PYTHON ?= python3
 VENV ?= .venv
+DEVICE ?= cpu
 
 BIN := $(VENV)/bin
 TOOLS := $(VENV)/tools.stamp
@@ -24,8 +25,8 @@ TIDY_FILES := $(filter %.cpp,$(CPP_FILES))
 help:  ## List these targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-16s %s\n", $$1, $$2 }' Makefile
 
-demo: $(BUILT)  ## Train a small network on handwritten digits, with pictures in build/demo/
-	$(BIN)/python examples/train_digits.py --output build/demo
+demo: $(BUILT)  ## Train a small network on handwritten digits, on DEVICE=cpu or cuda, into build/demo/
+	$(BIN)/python examples/train_digits.py --device $(DEVICE) --output build/demo
 
 demo-ddp: $(BUILT)  ## Train on the same digits in two processes
 	OMP_NUM_THREADS=1 $(BIN)/torchrun --standalone --nproc-per-node 2 examples/train_digits_ddp.py

@@ -24,7 +24,7 @@ from benchmarks import machine
 from benchmarks.layers import Form, Layer, Operands, make_operands
 from benchmarks.peers import PEERS, PeerJob
 from benchmarks.sides import BASELINE, PASSES, WINOGRAD, Job, Results, Side
-from benchmarks.verify import WINOGRAD_GROWTH, problem_of, reduction_of
+from benchmarks.verify import problem_of, reduction_of
 
 Row = dict[str, Any]
 
@@ -139,6 +139,7 @@ class Contestant:
     path: str = ""
     problem: str | None = None
     timing: Timing | None = None
+    memory: Callable[[Any], int | None] | None = None  # what a job holds; extra_bytes on a CPU
 
     def row(self) -> Row:
         job, work = self.job, len(PASSES[self.job.pass_name].parts)
@@ -146,7 +147,7 @@ class Contestant:
         return {
             "layer": job.layer.name,
             "class": job.layer.kind,
-            "pass": job.pass_name,
+            "pass": job.label,
             "threads": job.threads,
             "side": job.name,
             "ours": job.ours,
@@ -154,7 +155,7 @@ class Contestant:
             "problem": self.problem,
             "gflop": job.layer.gflop() * work,
             "effective_gflop": job.layer.effective_gflop() * work,
-            **timing.figures(partial(extra_bytes, job)),
+            **timing.figures(partial(self.memory or extra_bytes, job)),
         }
 
 
@@ -167,9 +168,9 @@ def enter(job: Job, operands: Operands, exact: Results) -> Contestant:
     except RuntimeError as problem:
         entered.problem = str(problem).partition("\n")[0]
         return entered
-    growth = WINOGRAD_GROWTH if job.name.endswith(WINOGRAD) else 1.0
     for name, result, expected in zip(PASSES[job.pass_name].results, results, exact, strict=True):
         reduction = reduction_of(name, job.layer)
+        growth = job.growth(reduction)
         entered.problem = entered.problem or problem_of(name, result, expected, reduction, growth)
     if not (job.ours and entered.problem):
         entered.timing = Timing(side)

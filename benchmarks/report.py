@@ -159,15 +159,17 @@ def conditions(document: Document) -> list[str]:
     """The machine, its versions and the settings, which belong beside every number."""
     machine, settings = document["machine"], document["settings"]
     held = f"both sides held to {settings['isa']}, " if settings["isa"] else ""
+    precision = " as tf32" if settings.get("precision") == "tf32" else ""
     facts = [
         f"{machine['processor']}, {machine['processors']} processors, "
         f"{machine['instruction set']}, {machine['system']}",
+        *([machine["card"]] if "card" in machine else []),
         ", ".join(f"{name} {version}" for name, version in machine["versions"].items()),
         *(
             f"{counted(threads)}: peak {peak:.0f} GFLOP/s, memory {bandwidth:.1f} GB/s, as probed"
             for threads, peak, bandwidth in limits_of(document, "max").itertuples()
         ),
-        f"{settings['dtype']}, {settings['memory_format']}, {held}"
+        f"{settings['dtype']}{precision}, {settings['memory_format']}, {held}"
         f"{settings['set']} set; allocator {machine['allocator']}",
     ]
     sentences = verdict(document), *doubts(document)
@@ -175,6 +177,9 @@ def conditions(document: Document) -> list[str]:
 
 
 def counted(threads: int) -> str:
+    """A GPU has none that anyone counts."""
+    if threads == 0:
+        return "GPU"
     return f"{threads} thread{'s' if threads > 1 else ''}"
 
 

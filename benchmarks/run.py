@@ -3,13 +3,16 @@
     python benchmarks/run.py --quick --output results.json
     python benchmarks/run.py --quick --isa avx2 --peers --output peers.json
     python benchmarks/run.py --quick --kernels conv2d --output itself.json
+    python benchmarks/run.py --device cuda --dtype float16 --output cuda.json
 
-The last one times F.conv2d against itself: its ratios are as far from 1 as the instrument is off.
+The third one times F.conv2d against itself: its ratios are as far from 1 as the instrument is off.
+The last one is for a GPU; docs/gpu.md explains it.
 Exit code 1: a result was wrong; 2: the request was; 130: interrupted, --resume goes on.
 """
 
 from __future__ import annotations
 
+import importlib
 import json
 import os
 import sys
@@ -37,7 +40,7 @@ from benchmarks import (
     whole,
     wholes,
 )
-from benchmarks.layers import DTYPES, MEMORY_FORMATS, Form, class_names, load_layers
+from benchmarks.layers import DTYPES, MEMORY_FORMATS, Form, Layer, class_names, load_layers
 from benchmarks.measure import Effort, joined, measure_layer
 from benchmarks.sides import BASELINE, PASSES, kernel_names, plain
 from convgrad_ext import available_kernels
@@ -59,6 +62,9 @@ def parser() -> Parser:
     read, about = partial(names, "peer", others), f"{','.join(others)}; without a value: all"
     add("--peers", type=read, nargs="?", const=others, default=[], help=about)
     add("--memory-format", choices=MEMORY_FORMATS, default="nchw")
+    add("--device", choices=("cpu", "cuda"), default="cpu")
+    about = "of float32 products on a GPU, on both sides; default: tf32, as PyTorch's"
+    add("--precision", choices=("tf32", "ieee"), default="tf32", help=about)
     add("--quick", action="store_true", help="a few small layers")
     add_common(parser, seconds="2, with --quick 0.3")
     return parser
@@ -97,14 +103,19 @@ def settings_from(arguments: Namespace) -> Document:
 class Results:
     """The result file: valid JSON at any moment, because it is replaced whole."""
 
-    def __init__(self, path: Path, settings: Document, resume: bool) -> None:
-        """A new file, or with `resume` one that was measured in the same way."""
-        self.path = path
+    def __init__(
+        self, path: Path, settings: Document, resume: bool, measured: Any = machine
+    ) -> None:
+        """A new file, or with `resume` one that was measured in the same way.
+
+        What is measured, the machine or its card, describes itself and has its limits probed.
+        """
+        self.path, self.measured = path, measured
         self.document: Document = {
             "format": report.FORMAT,
             "version": report.VERSION,
             "settings": settings,
-            "machine": machine.describe(),
+            "machine": measured.describe(),
             "load": {"other": 0.0, "before": machine.load_average(), "after": 0.0},
             "probes": [],
             "complete": False,
@@ -148,8 +159,8 @@ class Results:
             {
                 "when": when,
                 "threads": threads,
-                "fma_gflops": machine.peak_gflops(DTYPES[settings["dtype"]], threads),
-                "bandwidth_gbs": machine.bandwidth_gbs(threads) if bandwidth else None,
+                "fma_gflops": self.measured.peak_gflops(DTYPES[settings["dtype"]], threads),
+                "bandwidth_gbs": self.measured.bandwidth_gbs(threads) if bandwidth else None,
             }
             for threads in settings["threads"]
         ]
@@ -206,7 +217,8 @@ def race(results: Results, units: Sequence[Unit], laps: int, console: Console) -
 def show(console: Console, rows: list[Row]) -> None:
     """A line for each kernel in each cell."""
     for line in report.lines_of(rows):
-        cell = f"{line['layer']:16}{line['pass']:16}{line['threads']} x {line['kernel']:16}"
+        where = f"{line['threads']} x " if line["threads"] else ""
+        cell = f"{line['layer']:16}{line['pass']:18}{where}{line['kernel']:16}"
         ratios = [(name[2:], line[name]) for name in line if name.startswith("/ ")]
         compared = ", ".join(f"{ratio:.2f} x {name}" for name, ratio in ratios if ratio > 0)
         ran = f"[red]WRONG: {line['problem']}" if line["problem"] else line["path"]
@@ -215,16 +227,35 @@ def show(console: Console, rows: list[Row]) -> None:
 
 def main(argv: list[str]) -> int:
     arguments = parser().parse_args(argv)
-    machine.touch_heap()
-    settings = settings_from(arguments)
     seconds = arguments.seconds or (0.3 if arguments.quick else 2.0)
-    form = Form(DTYPES[arguments.dtype], MEMORY_FORMATS[arguments.memory_format])
-    measure = partial(measure_layer, form, settings, Effort(seconds, arguments.laps))
+    effort = Effort(seconds, arguments.laps)
+    on_device = on_card if arguments.device == "cuda" else on_machine
+    settings, measured, measure = on_device(arguments, effort)
     units = [
         ({"layer": layer.name, "class": layer.kind}, partial(measure, layer))
         for layer in load_layers(settings["classes"], arguments.quick)
     ]
-    return run(Results(arguments.output, settings, arguments.resume), units, arguments.laps)
+    results = Results(arguments.output, settings, arguments.resume, measured)
+    return run(results, units, arguments.laps)
+
+
+Measure = Callable[[Layer], list[Row]]
+
+
+def on_machine(arguments: Namespace, effort: Effort) -> tuple[Document, Any, Measure]:
+    """The settings, what is measured, and how a layer is."""
+    machine.touch_heap()
+    settings = settings_from(arguments)
+    form = Form(DTYPES[arguments.dtype], MEMORY_FORMATS[arguments.memory_format])
+    return settings, machine, partial(measure_layer, form, settings, effort)
+
+
+def on_card(arguments: Namespace, effort: Effort) -> tuple[Document, Any, Measure]:
+    """Triton, which a computer without a GPU need not have, is imported here."""
+    cuda = importlib.import_module("benchmarks.cuda")
+    settings = cuda.settings_from(arguments, parser().parse_args(["--output", ""]))
+    card = importlib.import_module("benchmarks.card").Card()
+    return settings, card, partial(cuda.measure_layer, card, settings, effort)
 
 
 def command(argv: list[str]) -> int:

@@ -19,6 +19,7 @@ from torch.func import grad, vmap
 
 import convgrad_ext
 from benchmarks.layers import Form, Layer, Operands, make_operands
+from benchmarks.verify import WINOGRAD_GROWTH
 from convgrad_ext import _C
 
 WINOGRAD = "+winograd"  # behind the name of a kernel that may use it where it gains by it
@@ -59,6 +60,15 @@ class Job:
             return Side(prepare(partial(library.conv2d, self.layer), x), self.scope)
         single = library.single[self.pass_name]
         return Side(lambda: (single(x),), self.scope)
+
+    @property
+    def label(self) -> str:
+        """The pass, as the report has it."""
+        return self.pass_name
+
+    def growth(self, reduction: int) -> float:
+        """How much larger errors may be than those of the formula; see verify.py."""
+        return WINOGRAD_GROWTH if self.name.endswith(WINOGRAD) else 1.0
 
     def path(self, operands: Operands) -> str:
         """What runs; for the passes through autograd of F.conv2d, what their forward runs."""

@@ -69,18 +69,20 @@ class Findings:
         return [name for name, reached in required.items() if not reached]
 
 
-def load(seed: int) -> tuple[Batch, Batch]:
+def load(seed: int, device: torch.device) -> tuple[Batch, Batch]:
     """1797 images of 8x8 and their digits: three quarters to train with, the rest to test."""
     images, digits = load_digits(return_X_y=True)
     images = images.reshape(-1, 1, 8, 8) / 8 - 1  # from 0..16 to -1..1
     parts = train_test_split(images, digits, test_size=0.25, stratify=digits, random_state=seed)
-    train_images, test_images, train_digits, test_digits = map(torch.from_numpy, parts)
+    tensors = (torch.from_numpy(part).to(device) for part in parts)
+    train_images, test_images, train_digits, test_digits = tensors
     return (train_images, train_digits), (test_images, test_digits)
 
 
 def shuffled_batches(images: Tensor, digits: Tensor, epochs: int, seed: int) -> list[Batch]:
     generator = torch.Generator().manual_seed(seed)
     orders = [torch.randperm(len(images), generator=generator) for _ in range(epochs)]
+    orders = [order.to(images.device) for order in orders]
     return [(images[part], digits[part]) for order in orders for part in order.split(BATCH_SIZE)]
 
 
@@ -116,7 +118,7 @@ def train(model: nn.Sequential, batches: list[Batch], label: str, progress: Prog
         gradients.append(parameters_to_vector(p.grad for p in model.parameters()))
         optimizer.step()
         schedule.step()
-    return Run(model.eval(), time.perf_counter() - start, losses, torch.stack(gradients))
+    return Run(model.eval(), time.perf_counter() - start, losses, torch.stack(gradients).cpu())
 
 
 @torch.no_grad()
@@ -145,13 +147,13 @@ def passes_gradcheck(layer: nn.Conv2d) -> bool:
             input, weight, bias, layer.stride, layer.padding, layer.dilation, layer.groups
         )
 
-    input = torch.randn(2, layer.in_channels, 6, 5, dtype=torch.float64, requires_grad=True)
+    input = torch.randn(2, layer.in_channels, 6, 5).to(layer.weight).requires_grad_()
     return gradcheck(forward, (input, *layer.parameters()), raise_exception=False)
 
 
 def findings(theirs: Run, ours: Run, test: Batch, seed: int) -> Findings:
     # Finite differences need two outputs for every single number, so they get a narrow network.
-    narrow = digits_network(Conv2d, seed, width=2)
+    narrow = digits_network(Conv2d, seed, width=2).to(test[0].device)
     layers = [layer for layer in narrow if isinstance(layer, nn.Conv2d)]
     return Findings(
         accuracies=[accuracy(run.model, *test) for run in (theirs, ours)],
@@ -196,13 +198,14 @@ def draw_losses(theirs: Run, ours: Run, path: Path) -> None:
 @torch.no_grad()
 def draw_filters(layer: nn.Conv2d, image: Tensor, path: Path) -> None:
     """The filters, each with its response to the image: red above zero, blue below."""
+    responses = layer(image).cpu()
     figure = Figure(figsize=(11, 2.3), layout="constrained")
     above, below = figure.subplots(2, 1 + layer.out_channels)
     for axes in (*above, *below):
         axes.set_axis_off()
-    above[0].imshow(image[0].numpy(), cmap="gray_r")
+    above[0].imshow(image[0].cpu().numpy(), cmap="gray_r")
     below[0].text(0.5, 0.5, "filter above,\nresponse below", ha="center", va="center", fontsize=8)
-    for row, pictures in ((above, layer.weight.squeeze(1)), (below, layer(image))):
+    for row, pictures in ((above, layer.weight.squeeze(1).cpu()), (below, responses)):
         limit = pictures.abs().max().item()
         for axes, picture in zip(row[1:], pictures, strict=True):
             axes.imshow(picture.numpy(), cmap="RdBu_r", vmin=-limit, vmax=limit)
@@ -214,20 +217,26 @@ def parse_arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--epochs", type=int, default=10)
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--device", type=torch.device, default="cpu", help="cuda, say")
     parser.add_argument("--output", type=Path, default=Path("build/demo"))
-    return parser.parse_args()
+    arguments = parser.parse_args()
+    if arguments.device.type == "cuda" and not torch.cuda.is_available():
+        parser.error(f"--device {arguments.device}: PyTorch finds no GPU")
+    return arguments
 
 
 def main() -> int:
     arguments = parse_arguments()
-    seed, output = arguments.seed, arguments.output
+    seed, output, device = arguments.seed, arguments.output, arguments.device
     torch.set_num_threads(1)  # each step is so small that a second thread would wait for the first
     console = Console()
-    training, test = load(seed)
+    training, test = load(seed, device)
     batches = shuffled_batches(*training, arguments.epochs, seed)
     with Progress(console=console) as progress:
-        theirs = train(digits_network(nn.Conv2d, seed), batches, "nn.Conv2d", progress)
-        ours = train(digits_network(Conv2d, seed), batches, "convgrad_ext.Conv2d", progress)
+        theirs, ours = (
+            train(digits_network(layer, seed).to(device), batches, label, progress)
+            for layer, label in ((nn.Conv2d, "nn.Conv2d"), (Conv2d, "convgrad_ext.Conv2d"))
+        )
     found = findings(theirs, ours, test, seed)
     console.print(report(theirs, ours, found))
     output.mkdir(parents=True, exist_ok=True)

@@ -139,7 +139,7 @@ def test_mixed_devices_are_both_named(devices: tuple[str, str, str | None]) -> N
 
 
 def test_two_gpus_are_two_devices() -> None:
-    """PyTorch looks first where a tensor has no data; a kernel asks for the memory of its result."""
+    """A kernel that is written in Python asks this way for the memory of its result."""
     with FakeTensorMode():
         input, weight = torch.empty(INPUT, device="cuda:0"), torch.empty(WEIGHT, device="cuda:1")
         with pytest.raises(RuntimeError, match="Input is on cuda:0 and weight is on cuda:1"):

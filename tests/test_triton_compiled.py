@@ -18,7 +18,7 @@ from triton.backends.compiler import GPUTarget  # noqa: E402
 from triton.compiler import ASTSource  # noqa: E402
 
 from convgrad_ext.cases import Case  # noqa: E402
-from convgrad_ext.triton import gather, passes, reduction, tuning  # noqa: E402
+from convgrad_ext.triton import calls, gather, reduction, tuning  # noqa: E402
 from convgrad_ext.triton.boxes import Operand  # noqa: E402
 from convgrad_ext.triton.launches import Launch  # noqa: E402
 
@@ -81,7 +81,7 @@ def launch_of(layer: Layer, pass_name: str, numbers: Numbers, architecture: int)
     case = layer.case
     pair = case.stride if isinstance(case.stride, tuple) else (case.stride, case.stride)
     params = (pair, case.sides, (1, 1), case.groups)
-    conv = passes.convolution(case.input_size, case.weight_size, *params)
+    conv = calls.convolution(case.input_size, case.weight_size, params)
     tensors = [
         torch.empty(size, dtype=numbers.dtype, memory_format=layer.memory_format, device="meta")
         for size in (case.input_size, case.weight_size, output_size(case))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -22,7 +22,7 @@ from triton.backends.compiler import GPUTarget
 
 from convgrad_ext.arguments import as_parameters
 from convgrad_ext.cases import CASES, Case
-from convgrad_ext.triton import OPERATORS, register, tiles
+from convgrad_ext.triton import OPERATORS, calls, register, tiles
 
 if not torch.version.cuda:
     register("CUDA")  # as the package does where PyTorch has CUDA
@@ -127,9 +127,11 @@ def driver(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.fixture(params=[80, 90])
-def architecture(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> int:
+def architecture(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Iterator[int]:
     monkeypatch.setattr(tiles, "architecture_of", lambda device: request.param)
-    return int(request.param)
+    calls.forget()
+    yield int(request.param)
+    calls.forget()
 
 
 @pytest.mark.filterwarnings("ignore:TRITON_DEFAULT_FP_FUSION")  # the analysis has Triton's default

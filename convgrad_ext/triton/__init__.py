@@ -8,8 +8,9 @@ the operators.
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import cache
 from importlib import import_module
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import Tensor
@@ -30,11 +31,11 @@ def register(dispatch_key: str) -> None:
 def first_call(name: str) -> Callable[..., Tensor]:
     """The pass, whose module is imported when it runs."""
 
-    def run(*args: Any) -> Tensor:
-        result: Tensor = getattr(imported("passes"), name)(*args)
-        return result
+    @cache
+    def found() -> Callable[..., Tensor]:
+        return cast("Callable[..., Tensor]", getattr(imported("passes"), name))
 
-    return run
+    return lambda *args: found()(*args)
 
 
 def show_kernels(name: str) -> None:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from copy import copy
 from dataclasses import dataclass
+from functools import cached_property
 from math import prod
 
 import torch
@@ -19,6 +21,11 @@ SMALLEST_BLOCK = 16  # of a product
 Box = tuple[int, int, int]  # images, rows and columns of a tile
 
 
+def is_aligned(offset: int | torch.SymInt, dtype: torch.dtype) -> bool:
+    """Memory begins where it is aligned, so that a view's offset says whether it is."""
+    return int(offset) * dtype.itemsize % ALIGNMENT == 0
+
+
 @dataclass(frozen=True)
 class Operand:
     """What a launch depends on of a tensor."""
@@ -31,14 +38,12 @@ class Operand:
 
     @staticmethod
     def of(tensor: Tensor) -> Operand:
-        """Memory begins where it is aligned, so that a view's offset says whether it is."""
-        offset = tensor.storage_offset() * tensor.dtype.itemsize
         return Operand(
             tensor.dtype,
             tensor.device,
             tuple(tensor.shape),
             tensor.stride(),
-            is_aligned=offset % ALIGNMENT == 0,
+            is_aligned(tensor.storage_offset(), tensor.dtype),
         )
 
     @property
@@ -51,12 +56,21 @@ class Operand:
 class View:
     """A tensor as its descriptor has it, and the box that is read at a time."""
 
+    dtype: torch.dtype
     shape: tuple[int, ...]
     strides: tuple[int, ...]
     block: tuple[int, ...]
 
     def of(self, tensor: Tensor) -> TensorDescriptor:
-        return TensorDescriptor(tensor, list(self.shape), list(self.strides), list(self.block))
+        """A copy of one that Triton has checked: each check takes microseconds."""
+        descriptor = copy(self.checked)
+        descriptor.base = tensor
+        return descriptor
+
+    @cached_property
+    def checked(self) -> TensorDescriptor:
+        extents = (list(numbers) for numbers in (self.shape, self.strides, self.block))
+        return TensorDescriptor(torch.empty(0, dtype=self.dtype), *extents)
 
 
 def stepped_view(operand: Operand, step: Pair, box: Box, channels: int) -> View | None:
@@ -88,7 +102,7 @@ def aligned(
     used = [stride if extent > 1 else step for extent, stride in leading]
     if strides[-1] != 1 or not operand.is_aligned or any(s % step for s in used):
         return None
-    return View(tuple(shape), (*used, 1), tuple(block))
+    return View(operand.dtype, tuple(shape), (*used, 1), tuple(block))
 
 
 def complete(views: dict[str, View | None]) -> dict[str, View] | None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from functools import lru_cache
 from math import prod
 from typing import Any
 
@@ -16,7 +15,6 @@ from convgrad_ext.triton.kernels.boxes import correlate_boxes
 from convgrad_ext.triton.kernels.correlate import correlate
 from convgrad_ext.triton.kernels.depthwise import correlate_groups
 from convgrad_ext.triton.launches import (
-    KEPT,
     Launch,
     Numbers,
     named,
@@ -55,7 +53,6 @@ class Gather:
         return ShapeClass.of(kernel.__name__, self.architecture, self.kind, M, Q, pixels)
 
 
-@lru_cache(KEPT)
 def launch_of(gather: Gather) -> Launch:
     form = form_of(gather)
     if tiles.is_depthwise(gather.conv):

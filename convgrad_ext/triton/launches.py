@@ -25,7 +25,6 @@ from convgrad_ext.triton.shapes import Correlation
 from convgrad_ext.triton.tiles import ShapeClass
 
 INTERPRETED = triton.knobs.runtime.interpret
-KEPT = 1024
 LARGEST_INT32 = 2**31 - 1
 SUM_TYPES = {torch.float32: tl.float32, torch.float64: tl.float64}
 

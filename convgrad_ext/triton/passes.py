@@ -8,9 +8,7 @@ import torch
 from torch import Tensor
 
 from convgrad_ext import _C
-from convgrad_ext.triton import gather, reduction, tiles, tuning
-from convgrad_ext.triton.boxes import Operand
-from convgrad_ext.triton.shapes import Convolution
+from convgrad_ext.triton import calls, tuning
 
 DTYPES = (torch.float16, torch.bfloat16, torch.float32, torch.float64)
 
@@ -32,8 +30,7 @@ def conv2d(
     output = _C.empty_output(input, weight, bias, *params)
     check_dtype(input)
     if output.numel() > 0:
-        conv = convolution(input.shape, weight.shape, *params)
-        correlate(conv, input, weight, output, bias, is_forward=True)
+        correlate(as_key(*params), input, weight, output, bias, is_forward=True)
     return output
 
 
@@ -51,8 +48,7 @@ def conv2d_input(
     grad_input = _C.empty_grad_input(input_size, weight, grad_output, *params, grad_strides)
     check_dtype(weight)
     if grad_input.numel() > 0:
-        conv = convolution(input_size, weight.shape, *params)
-        correlate(conv, grad_output, weight, grad_input, bias=None, is_forward=False)
+        correlate(as_key(*params), grad_output, weight, grad_input, bias=None, is_forward=False)
     return grad_input
 
 
@@ -70,22 +66,12 @@ def conv2d_weight(
     grad_weight = _C.empty_grad_weight(input, weight_size, grad_output, *params, grad_strides)
     check_dtype(input)
     if grad_weight.numel() > 0:
-        reduce(convolution(input.shape, weight_size, *params), input, grad_output, grad_weight)
+        reduce(as_key(*params), input, grad_output, grad_weight)
     return grad_weight
 
 
-def convolution(
-    input_size: Ints, weight_size: Ints, stride: Ints, padding: Ints, dilation: Ints, groups: int
-) -> Convolution:
-    top, bottom, left, right = padding
-    return Convolution(
-        input_size=tuple(input_size),
-        weight_size=tuple(weight_size),
-        stride=(stride[0], stride[1]),
-        padding=(top, bottom, left, right),
-        dilation=(dilation[0], dilation[1]),
-        groups=groups,
-    )
+def as_key(stride: Ints, padding: Ints, dilation: Ints, groups: int) -> calls.Params:
+    return tuple(stride), tuple(padding), tuple(dilation), groups
 
 
 def check_dtype(tensor: Tensor) -> None:
@@ -97,24 +83,17 @@ def check_dtype(tensor: Tensor) -> None:
 
 
 def correlate(
-    conv: Convolution,
+    params: calls.Params,
     source: Tensor,
     weight: Tensor,
     destination: Tensor,
     bias: Tensor | None,
     is_forward: bool,
 ) -> None:
-    key = gather.Gather(
-        conv,
-        is_forward,
-        Operand.of(source),
-        Operand.of(weight),
-        Operand.of(destination),
-        has_bias=bias is not None,
-        precision=tiles.precision_of(source.dtype),
-        architecture=tiles.architecture_of(source.device),
-    )
-    gather.launch_of(key)(
+    layouts = (calls.layout_of(tensor) for tensor in (source, weight, destination))
+    has_bias = bias is not None
+    launch = calls.launch_of(calls.kind_of(source), *layouts, params, is_forward, has_bias)
+    launch(
         source_data=source,
         weight_data=weight,
         bias=weight if bias is None else bias.contiguous(),  # without one it is not read
@@ -122,16 +101,9 @@ def correlate(
     )
 
 
-def reduce(conv: Convolution, input: Tensor, grad_output: Tensor, grad_weight: Tensor) -> None:
-    key = reduction.Reduction(
-        conv,
-        Operand.of(input),
-        Operand.of(grad_output),
-        Operand.of(grad_weight),
-        tiles.precision_of(input.dtype),
-        tiles.architecture_of(input.device),
-    )
-    plan = reduction.launches_of(key)
-    sums = torch.empty(plan.size, dtype=plan.dtype, device=input.device)
-    plan.sum(input_data=input, grad_data=grad_output, sums=sums)
-    plan.add(sums=sums, weight_data=grad_weight)
+def reduce(params: calls.Params, input: Tensor, grad_output: Tensor, grad_weight: Tensor) -> None:
+    layouts = (calls.layout_of(tensor) for tensor in (input, grad_output, grad_weight))
+    launches = calls.launches_of(calls.kind_of(input), *layouts, params)
+    sums = torch.empty(launches.size, dtype=launches.dtype, device=input.device)
+    launches.sum(input_data=input, grad_data=grad_output, sums=sums)
+    launches.add(sums=sums, weight_data=grad_weight)

@@ -8,12 +8,9 @@ from typing import Any
 from torch import Tensor
 
 from convgrad_ext._C import Walk
-from convgrad_ext.triton import tiles
-from convgrad_ext.triton.boxes import Operand
-from convgrad_ext.triton.gather import Gather, launch_of
+from convgrad_ext.triton import calls, tiles
 from convgrad_ext.triton.launches import Launch
-from convgrad_ext.triton.reduction import Reduction, launches_of
-from convgrad_ext.triton.shapes import Convolution, Correlation
+from convgrad_ext.triton.shapes import Correlation
 
 BLOCKS = {
     "M": "channels",
@@ -25,28 +22,29 @@ BLOCKS = {
     "Q": "columns",
 }
 
+PATHS = {tiles.FEW_CHANNELS: "depthwise", tiles.IN_BOXES: "boxes"}
+
 
 def plans_of(
-    conv: Convolution, input: Tensor, weight: Tensor, output: Tensor
+    params: calls.Params, input: Tensor, weight: Tensor, output: Tensor
 ) -> dict[str, dict[str, Any]]:
     """By pass, the fields of a Plan but its name; the elements are not read."""
-    x, w, y = map(Operand.of, (input, weight, output))
-    precision = tiles.precision_of(input.dtype)
-    device = precision, tiles.architecture_of(input.device)
-    forward = Gather(conv, True, x, w, y, False, *device)
-    grad_input = Gather(conv, False, y, w, x, False, *device)
-    reduction = Reduction(conv, x, y, w, *device)
-    sums = launches_of(reduction)
+    conv = calls.convolution(input.shape, weight.shape, params)
+    kind = calls.kind_of(input)
+    x, w, y = map(calls.layout_of, (input, weight, output))
+    forward = calls.launch_of(kind, x, w, y, params, is_forward=True, has_bias=False)
+    grad_input = calls.launch_of(kind, y, w, x, params, is_forward=False, has_bias=False)
+    sums = calls.launches_of(kind, x, y, w, params)
     size = prod(sums.size) * sums.dtype.itemsize
     forms = Correlation.forward(conv), Correlation.grad_input(conv)
     return {
-        "forward": described(conv, launch_of(forward), forms[0]),
-        "grad_input": described(conv, launch_of(grad_input), forms[1]),
-        "grad_weight": described(conv, sums.sum, forms[0]) | {"packed_bytes": size},
+        "forward": described(forward, forms[0]),
+        "grad_input": described(grad_input, forms[1]),
+        "grad_weight": described(sums.sum, forms[0]) | {"packed_bytes": size},
     }
 
 
-def described(conv: Convolution, launch: Launch, form: Correlation) -> dict[str, Any]:
+def described(launch: Launch, form: Correlation) -> dict[str, Any]:
     arguments = launch.arguments
     blocks = {
         f"{name} of a tile": str(arguments[f"BLOCK_{axis}"])
@@ -54,7 +52,7 @@ def described(conv: Convolution, launch: Launch, form: Correlation) -> dict[str,
         if f"BLOCK_{axis}" in arguments
     }
     return {
-        "path": "depthwise" if tiles.is_depthwise(conv) else "product",
+        "path": PATHS.get(launch.reason, "product"),
         "reason": launch.reason,
         "phases": len(form.phases),
         "blocking": {

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from functools import lru_cache
 from math import prod
 from typing import Any
 
@@ -17,7 +16,6 @@ from convgrad_ext.triton.kernels.boxes import sum_weight_boxes
 from convgrad_ext.triton.kernels.depthwise import sum_weight_of_groups
 from convgrad_ext.triton.kernels.weight import add_splits, sum_weight
 from convgrad_ext.triton.launches import (
-    KEPT,
     LARGEST_INT32,
     Launch,
     Numbers,
@@ -85,7 +83,6 @@ class WeightLaunches:
     dtype: torch.dtype
 
 
-@lru_cache(KEPT)
 def launches_of(reduction: Reduction) -> WeightLaunches:
     return WeightLaunches(
         sum=launch_of_sums(reduction),

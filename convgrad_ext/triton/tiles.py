@@ -175,8 +175,10 @@ def sum_type(dtype: torch.dtype) -> torch.dtype:
 
 def precision_of(dtype: torch.dtype) -> str:
     """TF32 where PyTorch lets cuDNN's convolutions use it."""
+    if dtype != torch.float32:
+        return "ieee"
     setting = torch.backends.cudnn.conv.fp32_precision  # type: ignore[attr-defined]
-    return "tf32" if dtype == torch.float32 and setting == "tf32" else "ieee"
+    return "tf32" if setting == "tf32" else "ieee"
 
 
 def splits_of(pixels: int, sums: int) -> int:

@@ -19,7 +19,7 @@ from torch import Tensor
 from triton.runtime.errors import OutOfResources
 from triton.testing import do_bench
 
-from convgrad_ext.triton import gather, reduction, tiles
+from convgrad_ext.triton import calls, tiles
 from convgrad_ext.triton.launches import Launch, observed_by
 from convgrad_ext.triton.tiles import ShapeClass, Tile
 
@@ -123,8 +123,7 @@ def use(chosen: dict[ShapeClass, Tile]) -> None:
     """These from now on, instead of those before."""
     tiles.TUNED.clear()
     tiles.TUNED.update(chosen)
-    gather.launch_of.cache_clear()
-    reduction.launches_of.cache_clear()
+    calls.forget()
 
 
 # The file.

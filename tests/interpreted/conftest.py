@@ -6,9 +6,13 @@ Triton reads TRITON_INTERPRET when a kernel is decorated. tests/test_triton.py s
 from __future__ import annotations
 
 import os
+import sys
 import warnings
+from pathlib import Path
 
 from convgrad_ext import triton
+
+sys.path.append(str(Path(__file__).parents[2] / "examples"))
 
 if os.environ.get("TRITON_INTERPRET") == "1":
     with warnings.catch_warnings():  # PyTorch says that the CPU has other loops

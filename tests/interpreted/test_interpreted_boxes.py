@@ -13,7 +13,7 @@ from test_passes import Formats, check_against_torch, check_rounding
 
 import convgrad_ext
 from convgrad_ext.cases import Case
-from convgrad_ext.triton import boxes, tiles
+from convgrad_ext.triton import boxes, calls, tiles
 from convgrad_ext.triton.boxes import Operand
 from convgrad_ext.triton.launches import Launch
 
@@ -95,12 +95,10 @@ def test_tf32_as_pytorch_has_it_set(precision: str, reasons: list[str]) -> None:
 @pytest.mark.parametrize("of_split", [1, 3, 40])
 def test_splits_of_boxes_are_added(of_split: int, monkeypatch: pytest.MonkeyPatch) -> None:
     """The last split has fewer boxes, or none."""
-    from convgrad_ext.triton import reduction
-
     monkeypatch.setattr(tiles, "PIXELS_OF_SPLIT", of_split)
-    reduction.launches_of.cache_clear()
+    calls.forget()
     check_against_torch(box_case("splits", "", N=5, image=(7, 9), padding=1), torch.float64, NHWC)
-    reduction.launches_of.cache_clear()
+    calls.forget()
 
 
 @st.composite
@@ -151,7 +149,9 @@ def test_other_layers_are_gathered(case: Case, formats: Formats, reasons: list[s
 
 def test_older_architectures_gather(reasons: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(tiles, "architecture_of", lambda device: 89)
+    calls.forget()
     check_against_torch(LAYER, torch.float64, NHWC)
+    calls.forget()
     assert {*reasons} == {tiles.BY_TAPS, ""}
 
 

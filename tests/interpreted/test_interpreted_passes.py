@@ -6,6 +6,7 @@ from collections.abc import Iterator
 
 import pytest
 import torch
+import train_digits
 from hypothesis import HealthCheck, given, settings
 from strategies import cases
 from test_passes import Formats, check_against_torch, check_rounding
@@ -13,7 +14,7 @@ from torch import nn
 
 import convgrad_ext
 from convgrad_ext.cases import CASES, Case
-from convgrad_ext.triton import gather, passes, reduction, tiles
+from convgrad_ext.triton import calls, gather, reduction, tiles
 from convgrad_ext.triton.boxes import Operand
 
 NHWC = torch.channels_last
@@ -30,9 +31,10 @@ MORE = (
 @pytest.fixture
 def launched() -> Iterator[None]:
     """What passes has run in Triton."""
-    gather.launch_of.cache_clear()
+    calls.forget()
     yield
-    assert gather.launch_of.cache_info().misses > 0
+    assert calls.launch_of.cache_info().misses > 0
+    calls.forget()
 
 
 @pytest.mark.usefixtures("poisoned", "launched")
@@ -58,10 +60,8 @@ def test_splits_of_grad_weight_are_added(
 ) -> None:
     """The last split has fewer pixels, or none."""
     monkeypatch.setattr(tiles, "PIXELS_OF_SPLIT", of_split)
-    reduction.launches_of.cache_clear()
     layer = Case("splits", "", N=3, channels=(24, 24), image=(7, 9), groups=groups, padding=1)
     check_against_torch(layer, torch.float64)
-    reduction.launches_of.cache_clear()
 
 
 @pytest.mark.usefixtures("launched")
@@ -85,20 +85,14 @@ def test_offsets_may_need_64_bits(groups: int, axis: int) -> None:
 
 @pytest.mark.usefixtures("launched")
 def test_a_converted_model_trains_as_on_the_cpu() -> None:
-    """One step of gradients, of a model whose convolutions are dense, strided and depthwise."""
-    torch.manual_seed(0)
-    model = nn.Sequential(
-        nn.Conv2d(3, 8, 3, stride=2, padding=1),
-        nn.ReLU(),
-        nn.Conv2d(8, 8, 3, padding=1, groups=8),
-        nn.Conv2d(8, 10, 1),
-    ).double()
-    image = torch.randn(2, 3, 9, 10, dtype=torch.float64)
-    model(image).square().sum().backward()
+    """One step of the example's network: dense, depthwise, strided and dilated convolutions."""
+    model = train_digits.digits_network(nn.Conv2d, seed=0, width=4)
+    images = torch.randn(2, 1, 8, 8, dtype=torch.float64)
+    model(images).square().sum().backward()
     expected = [p.grad for p in model.parameters()]
     converted = convgrad_ext.convert(model)
     converted.zero_grad()
-    converted(image).square().sum().backward()
+    converted(images).square().sum().backward()
     for parameter, gradient in zip(converted.parameters(), expected, strict=True):
         assert torch.allclose(parameter.grad, gradient, rtol=1e-12, atol=1e-12)
 
@@ -116,10 +110,10 @@ def test_drawn_cases_agree_with_torch(case: Case) -> None:
 @pytest.mark.parametrize("pass_name", ["forward", "grad_input", "grad_weight"])
 def test_grids_stay_within_their_limits(pass_name: str) -> None:
     """CUDA takes 65535 programs along the second and third axis; nothing is computed here."""
-    many_phases = passes.convolution(
-        (1, 1, 600, 600), (1, 1, 2, 2), (300, 300), (0,) * 4, (1, 1), 1
-    )
-    many_columns = passes.convolution((1, 4096, 9, 9), (4, 2048, 7, 7), (1, 1), (0,) * 4, (1, 1), 2)
+    none = (0, 0, 0, 0)  # padding
+    strided, grouped = ((300, 300), none, (1, 1), 1), ((1, 1), none, (1, 1), 2)
+    many_phases = calls.convolution((1, 1, 600, 600), (1, 1, 2, 2), strided)
+    many_columns = calls.convolution((1, 4096, 9, 9), (4, 2048, 7, 7), grouped)
     for conv in (many_phases, many_columns):
         sizes = (conv.input_size, conv.weight_size, (1, conv.weight_size[0], 3, 3))
         x, w, y = (
