@@ -9,6 +9,7 @@ import pytest
 import torch
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from test_interpreted_passes import check
 from test_passes import Formats, check_against_torch, check_rounding
 
 import convgrad_ext
@@ -125,9 +126,9 @@ def box_cases(draw: st.DrawFn) -> Case:
     max_examples=40,
     suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
 )
-@given(case=box_cases())
-def test_drawn_cases_agree_with_torch(case: Case) -> None:
-    check_against_torch(case, torch.float64, NHWC)
+@given(case=box_cases(), dtype=st.sampled_from([torch.float16, torch.bfloat16, torch.float64]))
+def test_drawn_cases_agree_with_torch(case: Case, dtype: torch.dtype) -> None:
+    check(case, dtype, NHWC)
 
 
 @pytest.mark.usefixtures("poisoned")

@@ -8,13 +8,14 @@ import pytest
 import torch
 import train_digits
 from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 from strategies import cases
 from test_passes import Formats, check_against_torch, check_rounding
 from torch import nn
 
 import convgrad_ext
 from convgrad_ext.cases import CASES, Case
-from convgrad_ext.triton import calls, gather, reduction, tiles
+from convgrad_ext.triton import calls, gather, passes, reduction, tiles
 from convgrad_ext.triton.boxes import Operand
 
 NHWC = torch.channels_last
@@ -102,9 +103,14 @@ def test_a_converted_model_trains_as_on_the_cpu() -> None:
     max_examples=60,
     suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
 )
-@given(case=cases())
-def test_drawn_cases_agree_with_torch(case: Case) -> None:
-    check_against_torch(case, torch.float64)
+@given(case=cases(), dtype=st.sampled_from(passes.DTYPES), formats=st.sampled_from(FORMATS))
+def test_drawn_cases_agree_with_torch(case: Case, dtype: torch.dtype, formats: Formats) -> None:
+    check(case, dtype, formats)
+
+
+def check(case: Case, dtype: torch.dtype, formats: Formats) -> None:
+    of = check_rounding if dtype.itemsize == 2 else check_against_torch
+    of(case, dtype, formats)
 
 
 @pytest.mark.parametrize("pass_name", ["forward", "grad_input", "grad_weight"])
