@@ -144,6 +144,7 @@ def plan(
 ) -> list[PlanDescription]:
     """The plans of a pass, of equal phases together; none for tensors without elements."""
 
+def autocast(tensor: Tensor, dtype: torch.dtype) -> Tensor: ...
 def empty_output(
     input: Tensor,
     weight: Tensor,

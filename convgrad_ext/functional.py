@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
 import torch
@@ -10,6 +11,7 @@ from torch import Tensor
 from torch.compiler import is_compiling
 from torch.overrides import handle_torch_function, has_torch_function_variadic
 
+from convgrad_ext._C import autocast as cached_cast
 from convgrad_ext._C import plain_conv2d
 from convgrad_ext.arguments import (
     IntOrPair,
@@ -37,6 +39,8 @@ def conv2d(
     padding: PaddingLike = 0,
     dilation: IntOrPair = 1,
     groups: int = 1,
+    *,
+    accumulate: torch.dtype | None = None,
 ) -> Tensor:
     r"""Correlates a batch of images with a bank of filters.
 
@@ -54,6 +58,10 @@ def conv2d(
             ceil(H_in / stride) x ceil(W_in / stride), where an odd pixel goes to bottom and right.
         dilation: input pixels from one tap of a filter to the next; an int or a pair.
         groups: number of blocks into which the channels fall; outputs see the inputs of their own.
+        accumulate: a wider dtype, ``torch.float64`` for float32, say, in which output and gradients
+            are computed before they are rounded once, to check a training against precise sums. It
+            costs what float64 costs, and autograd keeps the wider operands. By default, sums of
+            half precision run in float32, and others in their own dtype.
 
     Returns:
         The output of shape (N, C_out, H_out, W_out), without N if the input had none, where
@@ -67,7 +75,9 @@ def conv2d(
             input[2, 3, 5, 5] to have 4 channels, but got 3 channels instead".
         TypeError: for an argument of another type: "convgrad_ext: stride must be an int or a tuple
             of two ints, but got 1.5".
-        ValueError: for a number beyond 64 bits; a TypeError, as PyTorch's, for one in a tuple.
+        ValueError: for a number beyond 64 bits; a TypeError, as PyTorch's, for one in a tuple. And
+            for sums that are no wider: "convgrad_ext: accumulate must be torch.float64 for
+            torch.float32, but got torch.float16".
         NotImplementedError: for a dtype outside the list above, and for a tensor that is not dense,
             by its name: sparse, nested or MKLDNN's.
 
@@ -81,6 +91,9 @@ def conv2d(
     Source: https://docs.pytorch.org/docs/stable/generated/torch.nn.functional.conv2d.html and
     V. Dumoulin, F. Visin, A guide to convolution arithmetic for deep learning, arXiv:1603.07285.
     """
+    if accumulate is not None:
+        params = (stride, padding, dilation, groups)
+        return precise_conv2d(input, weight, bias, accumulate, *params)
     if not is_compiling():
         output = plain_conv2d(input, weight, bias, stride, padding, dilation, groups)
         if output is not None:
@@ -104,6 +117,44 @@ def conv2d(
     if len(image) == 3:
         return operator(input.unsqueeze(0), weight, bias, *params).squeeze(0)
     return operator(input, weight, bias, *params)
+
+
+# The dtypes that are wider, by dtype.
+WIDER = {
+    torch.float16: (torch.float32, torch.float64),
+    torch.bfloat16: (torch.float32, torch.float64),
+    torch.float32: (torch.float64,),
+    torch.complex64: (torch.complex128,),
+}
+
+
+def precise_conv2d(
+    input: Tensor,
+    weight: Tensor,
+    bias: Tensor | None,
+    accumulate: torch.dtype,
+    *params: Any,
+) -> Tensor:
+    """conv2d of operands in another dtype, and its output in theirs; so are the gradients."""
+    check_tensor("input", input)
+    check_tensor("weight", weight)
+    wider = WIDER.get(input.dtype, ())
+    if accumulate not in wider:
+        known = " or ".join(map(str, wider)) or "None"
+        raise ValueError(
+            f"convgrad_ext: accumulate must be {known} for {input.dtype}, but got {accumulate}"
+        )
+    if any(t is not None and t.dtype != input.dtype for t in (weight, bias)):
+        return conv2d(input, weight, bias, *params)  # which says so
+    wide_bias = None if bias is None else bias.to(accumulate)
+    with without_autocast(input.device.type):
+        output = conv2d(input.to(accumulate), weight.to(accumulate), wide_bias, *params)
+    return output.to(input.dtype)
+
+
+def without_autocast(device: str) -> AbstractContextManager[Any]:
+    """It would take float32 for half precision; meta has none."""
+    return nullcontext() if device == "meta" else torch.autocast(device, enabled=False)
 
 
 def conv2d_input(
@@ -222,4 +273,5 @@ def autocast(*tensors: Tensor | None) -> tuple[Any, ...]:
         return tensors
     dtype = torch.get_autocast_dtype(device)
     lower = (torch.float16, torch.bfloat16, torch.float32)
-    return tuple(t.to(dtype) if t is not None and t.dtype in lower else t for t in tensors)
+    cast = Tensor.to if is_compiling() else cached_cast
+    return tuple(cast(t, dtype) if t is not None and t.dtype in lower else t for t in tensors)

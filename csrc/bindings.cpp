@@ -1,6 +1,9 @@
 // The module _C: the geometry, the reference's second opinions and the kernel registry, for tests,
 // documentation and tools. The operators themselves live in torch.ops.convgrad_ext.
 #include "bindings.h"
+
+#include <ATen/autocast_mode.h>
+
 #include "autograd_entry.h"
 #include "conv_checks.h"
 #include "cpu/probe.h"
@@ -47,6 +50,11 @@ Tensor grad_bias(const Tensor& grad_output) {
   return grad_bias;
 }
 
+// A leaf that requires gradients is converted once in an autocast region: PyTorch keeps the result.
+Tensor autocast(const Tensor& tensor, at::ScalarType dtype) {
+  return at::autocast::cached_cast(dtype, tensor, tensor.device().type());
+}
+
 py::dict describe(const Kernel& kernel) {
   py::list dtypes;
   for (at::ScalarType dtype : kernel.dtypes)
@@ -73,6 +81,7 @@ void bind_passes(py::module_& m) {
         py::arg("grad_output"), py::arg("stride"), py::arg("padding"), py::arg("dilation"),
         py::arg("groups"));
   m.def("grad_bias", &grad_bias, py::arg("grad_output"));
+  m.def("autocast", &autocast, py::arg("tensor"), py::arg("dtype"));
 }
 
 void bind_probe(py::module_& m) {

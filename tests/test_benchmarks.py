@@ -221,14 +221,10 @@ def test_the_name_alone_says_whether_winograd_may_run(name: str, allowed: bool) 
         assert convgrad_ext.winograd_allowed() is allowed
 
 
-@pytest.mark.parametrize("dtype", [torch.float32, torch.float64], ids=str)
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64, torch.bfloat16], ids=str)
 def test_each_fast_kernel_is_followed_by_itself_with_winograd(dtype: torch.dtype) -> None:
     both = [name + suffix for name in FAST for suffix in ("", WINOGRAD)]
     assert kernel_names(dtype) == (*both, "reference")
-
-
-def test_half_precision_has_no_winograd() -> None:
-    assert kernel_names(torch.bfloat16) == ("reference",)
 
 
 @pytest.mark.parametrize(
@@ -237,9 +233,8 @@ def test_half_precision_has_no_winograd() -> None:
         ((), (FAST[0], FAST[0] + WINOGRAD)),
         (("--quick",), kernel_names(torch.float32)),
         (("--kernels", f"reference,{FAST[0]}{WINOGRAD}"), ("reference", FAST[0] + WINOGRAD)),
-        (("--dtype", "bfloat16"), ("reference",)),
     ],
-    ids=["full", "quick", "named", "half"],
+    ids=["full", "quick", "named"],
 )
 def test_kernels_of_a_run(options: tuple[str, ...], expected: tuple[str, ...]) -> None:
     arguments = run.parser().parse_args([*options, "--output", "results.json"])

@@ -95,14 +95,31 @@ def test_the_vectors_of_a_tile_bring_the_fewest_bytes(name: str, extent: int) ->
 # Other kernels, dtypes and memory formats
 
 
-@pytest.mark.parametrize(
-    "dtype", [torch.float16, torch.bfloat16, torch.complex64, torch.int32], ids=str
-)
-def test_other_dtypes_take_the_reference(dtype: torch.dtype) -> None:
+@pytest.mark.parametrize("dtype", [torch.uint8, torch.int32, torch.int64], ids=str)
+def test_integers_take_the_reference(dtype: torch.dtype) -> None:
     found = plans(torch.empty(1, 4, 6, 6, dtype=dtype), torch.empty(4, 4, 3, 3, dtype=dtype))
     assert [plan.pass_name for plan in found] == list(PASSES)
     assert {plan.path for plan in found} == {"reference"}
     assert {plan.reason for plan in found} == {"no other kernel takes this dtype"}
+
+
+def test_half_precision_has_the_plans_of_float32() -> None:
+    """Of the images that are converted at a time."""
+    float32 = plans(torch.empty(3, 64, 26, 26), torch.empty(64, 64, 3, 3))
+    for dtype in (torch.float16, torch.bfloat16):
+        half = plans(
+            torch.empty(3, 64, 26, 26, dtype=dtype), torch.empty(64, 64, 3, 3, dtype=dtype)
+        )
+        assert [plan.path for plan in half] == [plan.path for plan in float32]
+        assert {plan.blocking["images converted at a time"] for plan in half} == {"3"}
+
+
+def test_complex_numbers_have_the_plans_of_twice_the_channels() -> None:
+    real = plans(torch.empty(1, 128, 26, 26), torch.empty(128, 128, 3, 3))
+    image, weight = (torch.empty(1, 64, 26, 26), torch.empty(64, 64, 3, 3))
+    found = plans(image.to(torch.complex64), weight.to(torch.complex64))
+    assert [plan.path for plan in found] == [plan.path for plan in real]
+    assert [plan.packed_bytes for plan in found] == [plan.packed_bytes for plan in real]
 
 
 def test_the_reference_can_be_asked_for() -> None:

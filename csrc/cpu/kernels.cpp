@@ -5,6 +5,7 @@
 #include <algorithm>
 #include <cstdlib>
 
+#include "cpu/converted.h"
 #include "cpu/kernels/isa.h"
 #include "cpu/passes.h"
 #include "cpu/report.h"
@@ -25,7 +26,7 @@ struct TileSet {
 
   template <typename Run>
   void of(at::ScalarType dtype, const Run& run) const {
-    if (dtype == at::kFloat) return run(floats());
+    if (dtype_of_tiles(dtype) == at::kFloat) return run(floats());
     run(doubles());
   }
 };
@@ -35,33 +36,46 @@ Kernel fast_kernel(const char* name, const char* isa, bool available, TileSet ti
       .name = name,
       .isa = isa,
       .device = at::kCPU,
-      .dtypes = {at::kFloat, at::kDouble},
+      .dtypes = {at::kFloat, at::kDouble, at::kHalf, at::kBFloat16, at::kComplexFloat,
+                 at::kComplexDouble},
       .available = available,
       .forward =
           [tiles](const ConvShape& shape, const Tensor& input, const Tensor& weight,
                   const OptionalTensor& bias, Tensor& output) {
-            tiles.of(input.scalar_type(),
-                     [&](const auto& t) { forward(t, shape, input, weight, bias, output); });
+            tiles.of(input.scalar_type(), [&](const auto& t) {
+              if (is_converted(input.scalar_type()))
+                return forward_converted(t, shape, input, weight, bias, output);
+              forward(t, shape, input, weight, bias, output);
+            });
           },
       .grad_input =
           [tiles](const ConvShape& shape, const Tensor& weight, const Tensor& grad_output,
                   Tensor& result) {
-            tiles.of(weight.scalar_type(),
-                     [&](const auto& t) { grad_input(t, shape, weight, grad_output, result); });
+            tiles.of(weight.scalar_type(), [&](const auto& t) {
+              if (is_converted(weight.scalar_type()))
+                return grad_input_converted(t, shape, weight, grad_output, result);
+              grad_input(t, shape, weight, grad_output, result);
+            });
           },
       .grad_weight =
           [tiles](const ConvShape& shape, const Tensor& input, const Tensor& grad_output,
                   Tensor& result) {
-            tiles.of(input.scalar_type(),
-                     [&](const auto& t) { grad_weight(t, shape, input, grad_output, result); });
+            tiles.of(input.scalar_type(), [&](const auto& t) {
+              if (is_converted(input.scalar_type()))
+                return grad_weight_converted(t, shape, input, grad_output, result);
+              grad_weight(t, shape, input, grad_output, result);
+            });
           },
       .plan =
           [tiles](Pass pass, const ConvShape& shape, const Tensor& input, const Tensor& weight,
                   const Tensor& output) {
             const PassStrides strides{Strides::of(input), Strides::of(weight), Strides::of(output)};
             std::vector<PlanReport> reports;
-            tiles.of(input.scalar_type(),
-                     [&](const auto& t) { reports = report_plan(pass, t, shape, strides); });
+            tiles.of(input.scalar_type(), [&](const auto& t) {
+              reports = is_converted(input.scalar_type())
+                            ? report_converted(pass, t, shape, input, weight, output)
+                            : report_plan(pass, t, shape, strides);
+            });
             return reports;
           },
   };

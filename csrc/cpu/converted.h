@@ -1,0 +1,41 @@
+// Passes of tensors whose numbers no tile multiplies. They become numbers that one does, some images at a
+// time; sums run in these, and a result is rounded once, when it is stored.
+#pragma once
+
+#include <ATen/core/Tensor.h>
+
+#include <optional>
+
+#include "conv_shape.h"
+#include "cpu/kernels/tiles.h"
+#include "plan_report.h"
+
+namespace convgrad::cpu {
+
+// Half precision, in float32, and complex numbers, as twice as many real channels.
+bool is_converted(at::ScalarType dtype);
+
+// The dtype of the tiles that serve a dtype: its own, or the one that it is converted to.
+at::ScalarType dtype_of_tiles(at::ScalarType dtype);
+
+template <typename T>
+void forward_converted(const Tiles<T, T>& tiles, const ConvShape& shape, const at::Tensor& input,
+                       const at::Tensor& weight, const std::optional<at::Tensor>& bias,
+                       at::Tensor& output);
+
+template <typename T>
+void grad_input_converted(const Tiles<T, T>& tiles, const ConvShape& shape,
+                          const at::Tensor& weight, const at::Tensor& grad_output,
+                          at::Tensor& grad_input);
+
+template <typename T>
+void grad_weight_converted(const Tiles<T, T>& tiles, const ConvShape& shape,
+                           const at::Tensor& input, const at::Tensor& grad_output,
+                           at::Tensor& grad_weight);
+
+// Of the pass that runs for a slice of the images.
+std::vector<PlanReport> report_converted(Pass pass, const TileShape& tiles, const ConvShape& shape,
+                                         const at::Tensor& input, const at::Tensor& weight,
+                                         const at::Tensor& output);
+
+}  // namespace convgrad::cpu
