@@ -26,9 +26,11 @@ class Card:
 
     device = torch.device("cuda")
 
-    def __init__(self) -> None:
+    def __init__(self, precision: str) -> None:
+        """`precision` is that of products of float32, "tf32" or "ieee"."""
         if not torch.cuda.is_available():
             raise BadInputError("--device cuda needs a GPU, and PyTorch finds none")
+        self.precision = precision
         self.properties = torch.cuda.get_device_properties(self.device)
         size = min(4 * self.properties.L2_cache_size, LARGEST_SCRATCH)
         self.scratch = torch.empty(size, dtype=torch.int8, device=self.device)
@@ -89,7 +91,8 @@ class Card:
         return max(0, torch.cuda.max_memory_allocated() - before - kept)
 
     def peak_gflops(self, dtype: torch.dtype, threads: int) -> float:
-        """Of a large product of matrices: what cuBLAS reaches."""
+        """Of a large product of matrices in this precision: what cuBLAS reaches."""
+        torch.backends.cuda.matmul.fp32_precision = self.precision  # nothing else here multiplies
         a, b = torch.randn(2, PROBED_EXTENT, PROBED_EXTENT, device=self.device).to(dtype)
         return 2e-6 * PROBED_EXTENT**3 / float(do_bench(lambda: a @ b))
 

@@ -10,12 +10,14 @@ from argparse import Namespace
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from functools import partial
 from math import sqrt
 from typing import TYPE_CHECKING, Any
 
 import torch
+from triton.errors import TritonError
 
-from benchmarks import BadInputError
+from benchmarks import BadInputError, names
 from benchmarks.layers import DTYPES, MEMORY_FORMATS, Form, Layer, Operands, make_operands
 from benchmarks.measure import Contestant, Effort, Timing, enter, time_in_turns
 from benchmarks.sides import ALL, BASELINE, OURS, TORCH, Job, Library, Results, Side
@@ -27,7 +29,7 @@ Row = dict[str, Any]
 
 OURS_NAME, DETERMINISTIC = "triton", "deterministic"
 BATCH = 16  # times that of the layer: a GPU is larger
-PILOT_CALLS = 5  # that tell which memory format is faster
+PILOT_CALLS = 5  # of each memory format, to see which one is faster
 TF32_EPS, FLOAT32_EPS = 2.0**-10, torch.finfo(torch.float32).eps
 REPLAYED = ", replayed"
 ON_A_GPU = 0  # threads
@@ -40,6 +42,8 @@ def settings_from(arguments: Namespace, defaults: Namespace) -> Row:
         if getattr(arguments, name) != getattr(defaults, name):
             option = name.replace("_", "-")
             raise BadInputError(f"--{option} is for the CPU and cannot go with --device cuda")
+    if arguments.passes != defaults.passes:
+        names("pass for --device cuda", ALL, ",".join(arguments.passes))
     precision = arguments.precision if arguments.dtype == "float32" else "ieee"
     return {
         "device": "cuda",
@@ -58,7 +62,10 @@ def settings_from(arguments: Namespace, defaults: Namespace) -> Row:
 
 @contextmanager
 def configured(precision: str, deterministic: bool) -> Iterator[None]:
-    """cuDNN with the fastest algorithm that it may take, and the same precision on both sides."""
+    """cuDNN with the fastest algorithm that it may take, and the same precision on both sides.
+
+    The settings are the process's, and written back as they read: what was inherited is then set.
+    """
     cudnn = torch.backends.cudnn
     before = cudnn.benchmark, cudnn.deterministic, cudnn.conv.fp32_precision  # type: ignore[attr-defined]
     cudnn.benchmark, cudnn.deterministic = True, deterministic
@@ -90,6 +97,7 @@ class CardJob(Job):
     def side(self, operands: Operands | None = None) -> Side:
         x = operands or on_card(self.layer, self.form, self.card)
         side = super().side(x)
+        side = replace(side, run=partial(as_runtime_errors, side.run))
         if not self.replays:
             return side
         with side.scope():
@@ -110,6 +118,14 @@ class CardJob(Job):
 
     def extra_bytes(self) -> int:
         return self.card.extra_bytes(replace(self, replays=False).side().results)
+
+
+def as_runtime_errors(run: Callable[[], Any]) -> Any:
+    """A tile that the card has no room for is this side's problem, as any other reason is."""
+    try:
+        return run()
+    except TritonError as problem:
+        raise RuntimeError(f"{type(problem).__name__}: {problem}") from problem
 
 
 def on_card(layer: Layer, form: Form, card: Card) -> Operands:
@@ -162,17 +178,20 @@ def measure_cell(jobs: Sequence[CardJob], exact: Results, effort: Effort) -> lis
 
 
 def in_better_format(job: CardJob, exact: Results) -> Contestant:
-    """The side after its first calls, in the memory format in which it is faster."""
+    """The side after its first calls, in the faster memory format, or the one that it takes."""
     found: list[tuple[float, Contestant]] = []
     for memory_format in MEMORY_FORMATS.values():
         formatted = replace(job, form=replace(job.form, memory_format=memory_format))
         operands = on_card(job.layer, formatted.form, job.card)
         entered = enter(formatted, operands, exact)
         timing = entered.timing
-        if timing is None:
+        if timing is None and job.ours:
             return entered
+        if timing is None:
+            refused = entered
+            continue
         entered.timing = CardTiming(timing.side, seconds=formatted.seconds)
         entered.memory = CardJob.extra_bytes
         with timing.side.scope():
             found.append((min(formatted.seconds(timing.side) for _ in range(PILOT_CALLS)), entered))
-    return min(found, key=lambda pair: pair[0])[1]
+    return min(found, key=lambda pair: pair[0])[1] if found else refused

@@ -254,7 +254,7 @@ def on_card(arguments: Namespace, effort: Effort) -> tuple[Document, Any, Measur
     """Triton, which a computer without a GPU need not have, is imported here."""
     cuda = importlib.import_module("benchmarks.cuda")
     settings = cuda.settings_from(arguments, parser().parse_args(["--output", ""]))
-    card = importlib.import_module("benchmarks.card").Card()
+    card = importlib.import_module("benchmarks.card").Card(settings["precision"])
     return settings, card, partial(cuda.measure_layer, card, settings, effort)
 
 

@@ -11,7 +11,7 @@ import torch
 from stand_ins import MACHINE, StandIn, measure, rows_in
 from torch import Tensor
 
-from benchmarks import cuda, exit_code_of, report, run
+from benchmarks import cuda, exit_code_of, report, run, sides
 
 card = pytest.importorskip("benchmarks.card", reason="it needs Triton: pip install triton")
 
@@ -22,6 +22,10 @@ class Card:
     """On the CPU: calls take two milliseconds, replays one, and channels_last is faster by half."""
 
     device = torch.device("cpu")
+
+    def __init__(self, precision: str) -> None:
+        pass
+
     calls: ClassVar[list[tuple[bool, bool, str]]] = []  # what cuDNN's settings were
 
     def eager_seconds(self, call: Callable[[], Any]) -> float:
@@ -144,6 +148,38 @@ def test_options_of_the_cpu_are_refused(
     name = options.split()[0]
     sentence = f"run.py: {name} is for the CPU and cannot go with --device cuda"
     assert capsys.readouterr().err.startswith(sentence)
+
+
+def test_other_passes_are_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    argv = ["--passes", "forward,train_step", "--device", "cuda", "--output", str(tmp_path / "out")]
+    assert exit_code_of("run.py", run.main, argv) == 2
+    expected = "run.py: unknown pass for --device cuda 'train_step', known are forward, grad_input"
+    assert capsys.readouterr().err.startswith(expected)
+
+
+def test_a_tile_without_room_is_a_problem_of_its_row(tmp_path: Path) -> None:
+    errors = pytest.importorskip("triton.runtime.errors")
+
+    def too_large(result: Tensor) -> Tensor:
+        raise errors.OutOfResources(1 << 20, 1 << 16, "shared memory")
+
+    rows = rows_in(on_card(tmp_path, "--passes", "forward", wrong=too_large))
+    assert all(row["problem"].startswith("OutOfResources: out of resource") for row in rows)
+
+
+def test_a_baseline_may_run_in_one_format_alone(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    forward = sides.TORCH.single["forward"]
+
+    def contiguous_alone(x: Any) -> Tensor:
+        if not x.input.is_contiguous():
+            raise RuntimeError("channels_last is not supported")
+        return forward(x)
+
+    monkeypatch.setitem(sides.TORCH.single, "forward", contiguous_alone)
+    rows = rows_in(on_card(tmp_path, "--passes", "forward"), ours=False)
+    assert all(row["path"].endswith(", nchw") and row["blocks_ms"] for row in rows)
 
 
 def test_without_a_gpu_the_error_says_so(

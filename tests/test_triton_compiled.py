@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import importlib.util
 import re
 import subprocess
+from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -11,6 +13,9 @@ from typing import Any
 
 import pytest
 import torch
+from torch._inductor.codegen.wrapper import (
+    user_defined_triton_kernel_transitive_closure_source_code,
+)
 
 triton = pytest.importorskip("triton", reason="the kernels need Triton: pip install triton")
 
@@ -164,6 +169,30 @@ def test_a_kernel_fits_its_processor(
     multiplies = layer.case.groups == 1 and pass_name != "add_splits"
     found = re.search(PRODUCTS[architecture], binary.asm["ptx"])
     assert (found is not None) == (multiplies and numbers.have_units(architecture))
+
+
+@pytest.mark.parametrize("pass_name", PASSES)
+@pytest.mark.parametrize("layer", LAYERS[:4], ids=str)
+def test_inductor_can_write_a_kernel_anew(layer: Layer, pass_name: str, tmp_path: Path) -> None:
+    """torch.compile takes the functions and constants that a kernel names, and nothing else."""
+    numbers = Numbers(torch.float16)
+    launch = launch_of(layer, pass_name, numbers, 80)
+    written = user_defined_triton_kernel_transitive_closure_source_code(launch.kernel)
+    file = tmp_path / "written.py"
+    head = "import triton\nimport triton.language as tl\n@triton.jit\n"
+    file.write_text(head + written.removeprefix("@triton.jit\n"))
+    spec = importlib.util.spec_from_file_location("written", file)
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    again = replace(launch, kernel=getattr(module, launch.kernel.__name__))
+    ours, theirs = (compiled(each, numbers, 80) for each in (launch, again))
+    assert sums_of_code(ours) == sums_of_code(theirs)
+
+
+def sums_of_code(binary: Any) -> list[tuple[str, int]]:
+    """How often each instruction stands in it: names and lines of the source differ."""
+    names = re.findall(r"^\s+([a-z][\w.]*)\s", binary.asm["ptx"], re.MULTILINE)
+    return sorted(Counter(names).items())
 
 
 @pytest.fixture

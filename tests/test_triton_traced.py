@@ -161,3 +161,19 @@ def test_the_cpu_keeps_its_operators() -> None:
     with torch.no_grad(), pytest.raises(TracedError) as found:
         step(*operands(LAYER, torch.contiguous_format))
     assert found.value.named("convgrad_ext") == OWN
+
+
+class Step(torch.nn.Module):
+    def forward(self, *tensors: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        return passes_of(LAYER, *tensors)
+
+
+@pytest.mark.filterwarnings("ignore:.*LeafSpec")  # PyTorch's own use of what it deprecates
+def test_an_exported_program_has_the_operators(architecture: int) -> None:
+    """Before and after its decomposition."""
+    with FakeTensorMode(), torch.no_grad():
+        inputs = operands(LAYER, torch.contiguous_format, device="cuda", dtype=torch.float16)
+        program = torch.export.export(Step(), tuple(inputs))
+        for each in (program, program.run_decompositions({})):
+            names = [str(node.target) for node in each.graph.nodes]
+            assert [name for name in names if "convgrad_ext" in name] == OWN

@@ -10,6 +10,8 @@ from math import prod
 
 import torch
 from torch import Tensor
+from torch._subclasses.fake_tensor import FakeTensor
+from torch._subclasses.functional_tensor import FunctionalTensor
 from triton.tools.tensor_descriptor import TensorDescriptor
 
 from convgrad_ext.triton.shapes import Pair
@@ -17,13 +19,16 @@ from convgrad_ext.triton.tiles import covering
 
 ALIGNMENT = 16  # bytes, of what a descriptor begins at and steps by
 SMALLEST_BLOCK = 16  # of a product
+LARGEST_INT32 = 2**31 - 1
 
 Box = tuple[int, int, int]  # images, rows and columns of a tile
 
 
-def is_aligned(offset: int | torch.SymInt, dtype: torch.dtype) -> bool:
-    """Memory begins where it is aligned, so that a view's offset says whether it is."""
-    return int(offset) * dtype.itemsize % ALIGNMENT == 0
+def is_aligned(tensor: Tensor) -> bool:
+    """Of a tensor without data, its offset counts: the memory itself would be."""
+    if isinstance(tensor, (FakeTensor, FunctionalTensor)) or tensor.device.type == "meta":
+        return int(tensor.storage_offset()) * tensor.dtype.itemsize % ALIGNMENT == 0
+    return tensor.data_ptr() % ALIGNMENT == 0
 
 
 @dataclass(frozen=True)
@@ -43,12 +48,12 @@ class Operand:
             tensor.device,
             tuple(tensor.shape),
             tensor.stride(),
-            is_aligned(tensor.storage_offset(), tensor.dtype),
+            is_aligned(tensor),
         )
 
     @property
     def reach(self) -> int:
-        """The farthest element and a step more along each axis."""
+        """One more than the offset of the farthest element, at least."""
         return sum(e * s for e, s in zip(self.size, self.strides, strict=True))
 
 
@@ -96,13 +101,16 @@ def weight_view(operand: Operand, filters: int, channels: int) -> View | None:
 def aligned(
     operand: Operand, shape: Sequence[int], strides: Sequence[int], block: Sequence[int]
 ) -> View | None:
-    """The view, if a descriptor can have it. An axis of one pixel has any stride."""
+    """The view, if a descriptor can have it: its steps are not zero, and end on multiples."""
     step = ALIGNMENT // operand.dtype.itemsize
-    leading = zip(shape[:-1], strides[:-1], strict=True)
-    used = [stride if extent > 1 else step for extent, stride in leading]
-    if strides[-1] != 1 or not operand.is_aligned or any(s % step for s in used):
+    used = [1]  # from the innermost axis outwards
+    for extent, inner, stride in zip(shape[-2::-1], shape[:0:-1], strides[-2::-1], strict=True):
+        # An axis of one pixel has any stride; here the one behind all that is inside of it.
+        used.append(stride if extent > 1 else -(-used[-1] * inner // step) * step)
+    fits = operand.is_aligned and strides[-1] == 1 and 0 < max(shape) <= LARGEST_INT32
+    if not fits or any(s == 0 or s % step for s in used[1:]):
         return None
-    return View(operand.dtype, tuple(shape), (*used, 1), tuple(block))
+    return View(operand.dtype, tuple(shape), tuple(reversed(used)), tuple(block))
 
 
 def complete(views: dict[str, View | None]) -> dict[str, View] | None:

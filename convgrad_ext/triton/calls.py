@@ -21,17 +21,17 @@ from convgrad_ext.triton.shapes import Convolution
 
 KEPT = 1024  # calls of either kind
 
-Layout = tuple[torch.Size, tuple[int, ...], int | torch.SymInt]  # size, strides, offset
-Kind = tuple[torch.dtype, torch.device, str]
+Layout = tuple[torch.Size, tuple[int, ...], bool]  # size, strides, whether it is aligned
+Kind = tuple[torch.dtype, torch.device, str, int]  # precision, and the version of the tiles
 Params = tuple[tuple[int, ...], tuple[int, ...], tuple[int, ...], int]
 
 
 def layout_of(tensor: Tensor) -> Layout:
-    return tensor.shape, tensor.stride(), tensor.storage_offset()
+    return tensor.shape, tensor.stride(), boxes.is_aligned(tensor)
 
 
 def kind_of(tensor: Tensor) -> Kind:
-    return tensor.dtype, tensor.device, tiles.precision_of(tensor.dtype)
+    return tensor.dtype, tensor.device, tiles.precision_of(tensor.dtype), tiles.TUNED.version
 
 
 @lru_cache(KEPT)
@@ -67,9 +67,8 @@ def forget() -> None:
 
 
 def operand(kind: Kind, layout: Layout) -> Operand:
-    dtype, device, _ = kind
-    size, strides, offset = layout
-    return Operand(dtype, device, tuple(size), strides, boxes.is_aligned(offset, dtype))
+    size, strides, aligned = layout
+    return Operand(kind[0], kind[1], tuple(size), strides, aligned)
 
 
 def convolution(

@@ -10,7 +10,7 @@ import torch
 import triton
 
 from convgrad_ext.triton import boxes, tiles
-from convgrad_ext.triton.boxes import Operand, View
+from convgrad_ext.triton.boxes import LARGEST_INT32, Operand, View
 from convgrad_ext.triton.kernels.boxes import correlate_boxes
 from convgrad_ext.triton.kernels.correlate import correlate
 from convgrad_ext.triton.kernels.depthwise import correlate_groups
@@ -59,7 +59,8 @@ def launch_of(gather: Gather) -> Launch:
         launch = over_groups(gather, form)
     else:
         launch = over_boxes(gather, form) or over_products(gather, form)
-    return replace(launch, table=table_of(form, gather.source.device))
+    table = table_of(form, gather.source.device)
+    return replace(launch, table=table, remade=lambda: launch_of(gather))
 
 
 def form_of(gather: Gather) -> Correlation:
@@ -125,7 +126,8 @@ def over_products(gather: Gather, form: Correlation) -> Launch:
 
 def over_boxes(gather: Gather, form: Correlation) -> Launch | None:
     """None where an operand is not read in boxes."""
-    if not tiles.may_have_boxes(gather.kind, gather.architecture, form.C):
+    kind, architecture = gather.kind, gather.architecture
+    if form.largest > LARGEST_INT32 or not tiles.may_have_boxes(kind, architecture, form.C):
         return None
     shape = gather.shape(correlate_boxes, form.M, form.C, form)
     tile, box = fitted_to_boxes(gather, form, tiles.tile_of(shape))

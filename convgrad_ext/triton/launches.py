@@ -7,10 +7,10 @@ launches up, allocates its result and hands the tensors over.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, nullcontext
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from contextvars import ContextVar
 from dataclasses import dataclass, field
-from functools import cached_property
+from functools import cache
 from typing import Any
 
 import torch
@@ -20,12 +20,11 @@ from torch import Tensor
 from torch.library import wrap_triton
 
 from convgrad_ext.triton import tiles
-from convgrad_ext.triton.boxes import Operand, View
+from convgrad_ext.triton.boxes import LARGEST_INT32, Operand, View
 from convgrad_ext.triton.shapes import Correlation
 from convgrad_ext.triton.tiles import ShapeClass
 
 INTERPRETED = triton.knobs.runtime.interpret
-LARGEST_INT32 = 2**31 - 1
 SUM_TYPES = {torch.float32: tl.float32, torch.float64: tl.float64}
 
 Numbers = dict[str, Any]
@@ -42,7 +41,7 @@ class Table:
     def made(self) -> Tensor:
         return torch.tensor(self.rows, dtype=self.dtype, device=self.device)
 
-    @cached_property
+    @cache  # noqa: B019 - for good: a CUDA graph reads it at every replay, and it is small
     def kept(self) -> Tensor:
         return self.made()
 
@@ -62,6 +61,7 @@ class Launch:
     shape: ShapeClass | None = None  # of which it has the tile
     views: dict[str, View] = field(default_factory=dict)  # of tensors that are read in boxes
     table: Table | None = None
+    remade: Callable[[], Launch] | None = None  # with the tile that its shape class has now
 
     def __call__(self, **tensors: Tensor) -> None:
         if RECORDING.get():
@@ -73,11 +73,10 @@ class Launch:
 
     def run(self, tensors: dict[str, Tensor]) -> None:
         """On the device of the tensors, which need not be the current one."""
+        described: Numbers = {name: view.of(tensors[name]) for name, view in self.views.items()}
         if self.table is not None:
-            tensors["table"] = self.table.kept
-        device = next(iter(tensors.values())).device
-        described = {name: view.of(tensors[name]) for name, view in self.views.items()}
-        with torch.cuda.device(device) if device.type == "cuda" else nullcontext():
+            described["table"] = self.table.kept()
+        with on_device_of(tensors):
             self.kernel[self.grid](**tensors | described, **self.arguments)
 
     def record(self, tensors: dict[str, Tensor]) -> None:
@@ -85,10 +84,15 @@ class Launch:
         if self.views:
             raise NotInGraphError
         if self.table is not None:
-            tensors["table"] = self.table.made()
+            tensors = tensors | {"table": self.table.made()}
         # A graph takes the numbers of warps and stages, but not this option.
         arguments = {n: v for n, v in self.arguments.items() if n != "enable_fp_fusion"}
         wrap_triton(self.kernel)[self.grid](**tensors, **arguments)
+
+
+def on_device_of(tensors: dict[str, Tensor]) -> AbstractContextManager[Any]:
+    device = next(iter(tensors.values())).device
+    return torch.cuda.device(device) if device.type == "cuda" else nullcontext()
 
 
 # Whether this thread traces a graph.

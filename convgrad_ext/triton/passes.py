@@ -65,6 +65,8 @@ def conv2d_weight(
     params = (stride, padding, dilation, groups)
     grad_weight = _C.empty_grad_weight(input, weight_size, grad_output, *params, grad_strides)
     check_dtype(input)
+    if grad_output.numel() == 0:
+        return grad_weight.zero_()
     if grad_weight.numel() > 0:
         reduce(as_key(*params), input, grad_output, grad_weight)
     return grad_weight

@@ -11,12 +11,11 @@ import triton
 import triton.language as tl
 
 from convgrad_ext.triton import boxes, tiles
-from convgrad_ext.triton.boxes import Operand
+from convgrad_ext.triton.boxes import LARGEST_INT32, Operand
 from convgrad_ext.triton.kernels.boxes import sum_weight_boxes
 from convgrad_ext.triton.kernels.depthwise import sum_weight_of_groups
 from convgrad_ext.triton.kernels.weight import add_splits, sum_weight
 from convgrad_ext.triton.launches import (
-    LARGEST_INT32,
     Launch,
     Numbers,
     named,
@@ -99,7 +98,8 @@ def launch_of_sums(reduction: Reduction) -> Launch:
         launch = sums_over_groups(reduction, walks)
     else:
         launch = sums_over_boxes(reduction, form, walks) or sums_of_products(reduction, walks)
-    return replace(launch, table=table_of(form, reduction.input.device))
+    table = table_of(form, reduction.input.device)
+    return replace(launch, table=table, remade=lambda: launch_of_sums(reduction))
 
 
 def offsets_of(reduction: Reduction) -> Numbers:
@@ -147,7 +147,8 @@ def sums_of_products(reduction: Reduction, walks: Numbers) -> Launch:
 def sums_over_boxes(reduction: Reduction, form: Correlation, walks: Numbers) -> Launch | None:
     """None where an operand is not read in boxes."""
     conv = reduction.conv
-    if not tiles.may_have_boxes(reduction.kind, reduction.architecture, form.C):
+    kind, architecture = reduction.kind, reduction.architecture
+    if form.largest > LARGEST_INT32 or not tiles.may_have_boxes(kind, architecture, form.C):
         return None
     shape = reduction.shape(sum_weight_boxes, form.M, form.C)
     most, is_dense, step = tiles.tile_of(shape), conv.groups == 1, form.common("step")

@@ -5,6 +5,7 @@ No choice depends on the number of multiprocessors or on a measurement made on t
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from functools import cache
 
@@ -130,13 +131,20 @@ class ShapeClass:
         return next((tiles[self.kind] for tiles in earlier if self.kind in tiles), None)
 
 
-# What tuning.py has chosen or read; it goes before the table.
-TUNED: dict[ShapeClass, Tile] = {}
+@dataclass(frozen=True)
+class Tuned:
+    """What tuning.py has chosen or read; it goes before the table."""
+
+    tiles: Mapping[ShapeClass, Tile]
+    version: int = 0
+
+
+TUNED = Tuned({})  # replaced as a whole
 
 
 def tile_of(shape: ShapeClass) -> Tile:
     """An architecture before the first of the table has its tiles."""
-    tile = TUNED.get(shape) or shape.committed
+    tile = TUNED.tiles.get(shape) or shape.committed
     return tile or TABLES[shape.kernel][min(TABLES[shape.kernel])][shape.kind]
 
 

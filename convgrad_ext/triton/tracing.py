@@ -6,6 +6,7 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from torch.export._trace import custom_triton_ops_decomposition_disabled
 
 from convgrad_ext.triton import passes
 from convgrad_ext.triton.launches import NotInGraphError, recorded
@@ -14,10 +15,10 @@ from convgrad_ext.triton.launches import NotInGraphError, recorded
 def kernels_of(name: str, args: tuple[Any, ...]) -> Tensor | None:
     """Records the operator's kernels; None where the graph has to call the operator itself.
 
-    It does for symbolic sizes, which would become numbers here, and for kernels that read through
-    descriptors.
+    It does for symbolic sizes, which would become numbers here, for kernels that read through
+    descriptors, and in a program that torch.export makes, as PyTorch's own kernels do.
     """
-    if not is_static(args):
+    if custom_triton_ops_decomposition_disabled() or not is_static(args):
         return None
     try:
         with recorded():

@@ -8,33 +8,37 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Callable
-from dataclasses import asdict, dataclass, field, replace
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, replace
 from math import inf
 from pathlib import Path
 from typing import Any
 
+import torch
 import triton
 from torch import Tensor
-from triton.runtime.errors import OutOfResources
+from triton.errors import TritonError
 from triton.testing import do_bench
 
-from convgrad_ext.triton import calls, tiles
-from convgrad_ext.triton.launches import Launch, observed_by
-from convgrad_ext.triton.tiles import ShapeClass, Tile
+from convgrad_ext.triton import tiles
+from convgrad_ext.triton.launches import Launch, observed_by, on_device_of
+from convgrad_ext.triton.tiles import ShapeClass, Tile, Tuned
+
+RESULTS = ("destination_data", "sums")  # what the kernels with tiles write
 
 FORMAT = "convgrad_ext tiles"
 VARIABLE = "CONVGRAD_TILES"
 
 Clock = Callable[[Callable[[], None]], float]
+Tensors = dict[str, Tensor]
 
 
 def tune(run: Callable[[], Any], path: str | os.PathLike[str], clock: Clock = do_bench) -> int:
     """Times at most six tiles for every convolution of `run` and writes the fastest to a file.
 
     Args:
-        run: a training step, say, on a CUDA device. It is called seven times, and each of its
-            kernels many times more.
+        run: a training step, say, on a CUDA device. It is called once; its kernels are then called
+            many times more, with results of their own.
         path: the file, which is written at the end. The environment variable ``CONVGRAD_TILES``
             or `load` lets later processes read it.
         clock: what times a launch; by default ``triton.testing.do_bench``, in milliseconds.
@@ -46,59 +50,45 @@ def tune(run: Callable[[], Any], path: str | os.PathLike[str], clock: Clock = do
 
         tune(lambda: model(images).sum().backward(), "tiles.json")
     """
-    before = dict(tiles.TUNED)
+    before = tiles.TUNED.tiles
+    launches: dict[ShapeClass, list[tuple[Launch, Tensors]]] = {}
+
+    def record(launch: Launch, tensors: Tensors) -> None:
+        if launch.shape is not None:
+            launches.setdefault(launch.shape, []).append((launch, tensors))
+        launch.run(tensors)
+
+    with observed_by(record):
+        run()
     try:
-        best = fastest(measured(run, clock))
+        best = {shape: fastest(shape, of, clock) for shape, of in launches.items()}
     finally:
         use(before)
     save(best, Path(path))
-    use(before | best)
+    use({**before, **best})
     return len(best)
 
 
-@dataclass
-class Trial:
-    """A tile for each shape class, and how long its launches take."""
+def fastest(shape: ShapeClass, launches: list[tuple[Launch, Tensors]], clock: Clock) -> Tile:
+    """The candidate whose launches take the least time together; the first one if none can run."""
+    others = tiles.TUNED.tiles
+    times = {}
+    for tile in candidates_of(shape):
+        use({**others, shape: tile})
+        times[tile] = sum(time_of(launch, tensors, clock) for launch, tensors in launches)
+    use(others)
+    return min(times, key=times.__getitem__)
 
-    tried: dict[ShapeClass, Tile]
-    clock: Clock
-    times: dict[ShapeClass, float] = field(default_factory=dict)
 
-    def observe(self, launch: Launch, tensors: dict[str, Tensor]) -> None:
-        """A tile too large for the device has no result, which nobody reads."""
-        if launch.shape is None or launch.shape not in self.tried:
-            launch.run(tensors)
-            return
+def time_of(launch: Launch, tensors: Tensors, clock: Clock) -> float:
+    """With the tile of now, on the device of the tensors; infinite if the device refuses it."""
+    results = {n: torch.empty_like(t) for n, t in tensors.items() if n in RESULTS}
+    again = launch if launch.remade is None else launch.remade()
+    with on_device_of(tensors):
         try:
-            time = self.clock(lambda: launch.run(tensors))
-        except OutOfResources:
-            time = inf
-        self.times[launch.shape] = self.times.get(launch.shape, 0) + time
-
-
-def measured(run: Callable[[], Any], clock: Clock) -> list[Trial]:
-    """A trial for each number of a candidate."""
-    with observed_by(Launch.run) as seen:
-        run()
-    candidates = {launch.shape: candidates_of(launch.shape) for launch in seen if launch.shape}
-    trials = []
-    for number in range(max(map(len, candidates.values()), default=0)):
-        tried = {shape: of[number] for shape, of in candidates.items() if number < len(of)}
-        trials.append(Trial(tried, clock))
-        use(tiles.TUNED | tried)
-        with observed_by(trials[-1].observe):
-            run()
-    return trials
-
-
-def fastest(trials: list[Trial]) -> dict[ShapeClass, Tile]:
-    """By shape class; a class without a time keeps the tile of the table."""
-    found: dict[ShapeClass, tuple[float, Tile]] = {}
-    for trial in trials:
-        for shape, time in trial.times.items():
-            if time < found.get(shape, (inf,))[0]:
-                found[shape] = time, trial.tried[shape]
-    return {shape: tile for shape, (_, tile) in found.items()}
+            return clock(lambda: again.run(tensors | results))
+        except TritonError:
+            return inf
 
 
 def candidates_of(shape: ShapeClass) -> list[Tile]:
@@ -119,11 +109,9 @@ def halved(block: int) -> int:
     return block // 2 if block >= 32 else block
 
 
-def use(chosen: dict[ShapeClass, Tile]) -> None:
-    """These from now on, instead of those before."""
-    tiles.TUNED.clear()
-    tiles.TUNED.update(chosen)
-    calls.forget()
+def use(chosen: Mapping[ShapeClass, Tile]) -> None:
+    """These from now on, instead of those before. Graphs keep the tiles of their recording."""
+    tiles.TUNED = Tuned(dict(chosen), tiles.TUNED.version + 1)
 
 
 # The file.
@@ -152,7 +140,7 @@ def load(path: str | os.PathLike[str]) -> int:
             chosen[ShapeClass(**row)] = tile
     except (OSError, ValueError, TypeError, KeyError, AttributeError) as problem:
         raise ValueError(f"convgrad_ext: {path} has no tiles: {problem}") from None
-    use(tiles.TUNED | chosen)
+    use({**tiles.TUNED.tiles, **chosen})
     return len(chosen)
 
 

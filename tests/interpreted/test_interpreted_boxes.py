@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from hypothesis import HealthCheck, given, settings
@@ -197,3 +198,37 @@ def test_an_operand_knows_where_its_memory_begins() -> None:
     assert Operand.of(torch.empty(9)).is_aligned
     assert not Operand.of(torch.empty(9)[1:]).is_aligned
     assert Operand.of(torch.empty(9)[4:]).is_aligned
+
+
+def test_external_memory_may_begin_anywhere() -> None:
+    """Its tensor has the offset 0."""
+    memory = np.arange(9, dtype=np.float16)[1:]
+    assert torch.from_numpy(memory).storage_offset() == 0
+    assert not Operand.of(torch.from_numpy(memory)).is_aligned
+
+
+@pytest.mark.usefixtures("poisoned")
+def test_an_empty_batch_has_a_gradient_of_zero() -> None:
+    none = torch.empty(0, 32, 8, 8).half().contiguous(memory_format=torch.channels_last)
+    gradient = convgrad_ext.conv2d_weight(none, (32, 32, 3, 3), none, padding=1)
+    assert not gradient.any()
+
+
+def test_walks_of_64_bits_are_gathered(reasons: list[str]) -> None:
+    """Taps and padding of a row so far apart that its middle tap alone meets the image."""
+    image = torch.randn(1, 32, 6, 8).half().contiguous(memory_format=torch.channels_last)
+    weight = torch.randn(32, 32, 3, 3).half().contiguous(memory_format=torch.channels_last)
+    far = 2**32
+    output = convgrad_ext.conv2d(image, weight, padding=(far, 1), dilation=(far, 1))
+    expected = torch.nn.functional.conv2d(image, weight[:, :, 1:2], padding=(0, 1))
+    torch.testing.assert_close(output, expected)
+    assert reasons == [tiles.BY_TAPS]
+
+
+def test_an_expanded_batch_is_gathered(reasons: list[str]) -> None:
+    """Its images are one image: a descriptor has no steps of zero."""
+    image = torch.randn(1, 32, 6, 8).half().contiguous(memory_format=torch.channels_last)
+    weight = torch.randn(32, 32, 3, 3).half().contiguous(memory_format=torch.channels_last)
+    output = convgrad_ext.conv2d(image.expand(3, -1, -1, -1), weight)
+    torch.testing.assert_close(output[2:], convgrad_ext.conv2d(image, weight))
+    assert reasons[0] == tiles.BY_TAPS

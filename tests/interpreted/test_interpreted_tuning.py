@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import json
 import os
 import subprocess
@@ -11,6 +12,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from torch import nn
 from triton.runtime.errors import OutOfResources
 
 import convgrad_ext
@@ -58,42 +60,51 @@ def test_the_fastest_tile_is_used_and_kept(tmp_path: Path) -> None:
     candidates = tuning.candidates_of(shape)
     assert tuning.tune(run, file, clock) == 1
     assert clock.calls == len(candidates) <= 6
-    assert {shape: candidates[2]} == tiles.TUNED
+    assert {shape: candidates[2]} == tiles.TUNED.tiles
     ((_, arguments),) = tiles_that_run()
     assert (
         arguments["BLOCK_P"] == candidates[2].P == tiles.TABLES["correlate"][80]["float32"].P // 2
     )
     tuning.use({})
     assert tuning.load(file) == 1
-    assert {shape: candidates[2]} == tiles.TUNED
+    assert {shape: candidates[2]} == tiles.TUNED.tiles
 
 
 def test_a_tile_that_is_too_large_is_not_chosen(tmp_path: Path) -> None:
     ((shape, _),) = tiles_that_run()
     third = tuning.candidates_of(shape)[2]
     tuning.tune(run, tmp_path / "tiles.json", Clock(fastest=1, too_large=(0, 1)))
-    assert {shape: third} == tiles.TUNED
+    assert {shape: third} == tiles.TUNED.tiles
 
 
 def test_an_error_leaves_the_tiles_as_they_were(tmp_path: Path) -> None:
-    calls = []
+    def stops(call: Callable[[], None]) -> float:
+        raise RuntimeError("the clock stops")
 
-    def fails() -> None:
-        run()
-        calls.append(1)
-        if len(calls) == 3:
-            raise RuntimeError("out of memory")
-
-    with pytest.raises(RuntimeError, match="out of memory"):
-        tuning.tune(fails, tmp_path / "tiles.json", Clock(fastest=0))
-    assert tiles.TUNED == {}
+    with pytest.raises(RuntimeError, match="the clock stops"):
+        tuning.tune(run, tmp_path / "tiles.json", stops)
+    assert tiles.TUNED.tiles == {}
     assert not (tmp_path / "tiles.json").exists()
+
+
+@pytest.mark.usefixtures("poisoned")
+def test_a_model_makes_one_step(tmp_path: Path) -> None:
+    """Tiles that are refused leave no trace in results, gradients and running means."""
+    model = nn.Sequential(convgrad_ext.Conv2d(20, 24, 3), nn.BatchNorm2d(24))
+    expected = copy.deepcopy(model)
+    expected(IMAGE).square().sum().backward()
+    clock = Clock(fastest=3, too_large=(0, 1, 2, 4, 5, 6, 7, 8, 9, 10, 11))
+    tuning.tune(lambda: model(IMAGE).square().sum().backward(), tmp_path / "tiles.json", clock)
+    for ours, theirs in zip(model.parameters(), expected.parameters(), strict=True):
+        assert torch.equal(ours.grad, theirs.grad)
+    for ours, theirs in zip(model.buffers(), expected.buffers(), strict=True):
+        assert torch.equal(ours, theirs)
 
 
 def test_a_process_reads_the_file_that_its_environment_names(tmp_path: Path) -> None:
     file = tmp_path / "tiles.json"
     tuning.tune(run, file, Clock(fastest=1))
-    code = "from convgrad_ext.triton import passes, tiles; print(len(tiles.TUNED))"
+    code = "from convgrad_ext.triton import passes, tiles; print(len(tiles.TUNED.tiles))"
     environment = {**os.environ, "CONVGRAD_TILES": str(file)}
     command = [sys.executable, "-c", code]
     assert (
@@ -117,7 +128,7 @@ def test_a_file_without_tiles_is_refused(content: str | None, problem: str, tmp_
         file.write_text(content)
     with pytest.raises(ValueError, match=r"tiles\.json has no tiles: .*" + problem):
         tuning.load(file)
-    assert tiles.TUNED == {}
+    assert tiles.TUNED.tiles == {}
 
 
 def test_extents_to_powers_of_two_share_a_tile() -> None:

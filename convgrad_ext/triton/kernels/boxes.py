@@ -2,13 +2,14 @@
 
 A tensor [N, H, W, C] seen as [N, H/s, s, W/s, s*C] has the pixels that a tap meets under a stride s
 in one box. A descriptor reads it, or writes it, and what is beyond an extent reads as zero, so that
-padding, tails and the stride need no mask: `launches.py` has the conditions.
+padding, tails and the stride need no mask: `boxes.py` beside this folder has the conditions.
 """
 
 import triton
 import triton.language as tl
 
 from convgrad_ext.triton.kernels.common import (
+    T,
     multiplied,
     pixel,
     source,
@@ -42,9 +43,9 @@ def correlate_boxes(
     n, d_h, d_w = first_pixel(box, blocks_h, blocks_w, BLOCK_N, BLOCK_H, BLOCK_W)
     PIXELS: tl.constexpr = BLOCK_N * BLOCK_H * BLOCK_W
     acc = tl.zeros((BLOCK_M, PIXELS), SUM)
-    for i in range(h.T * w.T * blocks_c):
+    for i in range(h[T] * w[T] * blocks_c):
         t, c = i // blocks_c, (i % blocks_c) * BLOCK_C
-        t_h, t_w = t // w.T, t % w.T
+        t_h, t_w = t // w[T], t % w[T]
         s_h, s_w = source(h, d_h, t_h), source(w, d_w, t_w)
         at = in_view(n, s_h, s_w, group * C + c, groups * C, STEP_H, STEP_W)
         sources = source_data.load(at).reshape(PIXELS, BLOCK_C)
@@ -87,14 +88,14 @@ def sum_weight_boxes(
     first = split * boxes_of_split
     for i in range(first, tl.minimum(first + boxes_of_split, boxes)):
         n, d_h, d_w = first_pixel(i, blocks_h, blocks_w, BLOCK_N, BLOCK_H, BLOCK_W)
-        s_h, s_w = source(h, d_h, t // w.T), source(w, d_w, t % w.T)
+        s_h, s_w = source(h, d_h, t // w[T]), source(w, d_w, t % w[T])
         at = in_view(n, s_h, s_w, group * C + c, groups * C, STEP_H, STEP_W)
         sources = input_data.load(at).reshape(PIXELS, BLOCK_Q)
         grads = grad_data.load([n, d_h, 0, d_w, group * M + m]).reshape(PIXELS, BLOCK_M)
         acc = multiplied(grads.T, sources, acc, PRECISION, UPCAST)
     rows, q = m + tl.arange(0, BLOCK_M), c + tl.arange(0, BLOCK_Q)
     row = (split * tl.num_programs(1) + group).to(INDEX) * M + rows
-    to = row[:, None] * (h.T * w.T * C) + t * C + q
+    to = row[:, None] * (h[T] * w[T] * C) + t * C + q
     tl.store(sums + to, acc, (rows < M)[:, None] & (q < C))
 
 

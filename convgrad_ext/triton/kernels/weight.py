@@ -9,7 +9,10 @@ import triton
 import triton.language as tl
 
 from convgrad_ext.triton.kernels.common import (
-    View,
+    BY_C,
+    BY_N,
+    DATA,
+    T,
     in_plane,
     is_inside,
     multiplied,
@@ -40,15 +43,15 @@ def sum_weight(
     if JOINS_TAPS:  # a block has columns of several taps: there are few channels
         q = block * BLOCK_Q + tl.arange(0, BLOCK_Q)
         t, c = q // C, q % C
-        has_q = q < h.T * w.T * C
-        t_h, t_w = (t // w.T)[None, :], (t % w.T)[None, :]
+        has_q = q < h[T] * w[T] * C
+        t_h, t_w = (t // w[T])[None, :], (t % w[T])[None, :]
     else:
         blocks_c = tl.cdiv(C, BLOCK_Q)
         t, c = block // blocks_c, (block % blocks_c) * BLOCK_Q + tl.arange(0, BLOCK_Q)
         q, has_q = t * C + c, c < C
-        t_h, t_w = t // w.T, t % w.T
-    x = View(input_data + (group * C + c).to(INDEX) * input_c, input_n, input_c, input_h, input_w)
-    y = View(grad_data + (group * M + m).to(INDEX) * grad_c, grad_n, grad_c, grad_h, grad_w)
+        t_h, t_w = t // w[T], t % w[T]
+    x = (input_data + (group * C + c).to(INDEX) * input_c, input_n, input_c, input_h, input_w)
+    y = (grad_data + (group * M + m).to(INDEX) * grad_c, grad_n, grad_c, grad_h, grad_w)
     acc = tl.zeros((BLOCK_M, BLOCK_Q), SUM)
     first = split.to(INDEX) * pixels_of_split
     for i in range(0, pixels_of_split, BLOCK_P):
@@ -57,13 +60,13 @@ def sum_weight(
         has_p = (n < N) & (p < pixels_of_split)
         s_h, s_w = source(h, d_h[:, None], t_h), source(w, d_w[:, None], t_w)
         has_source = is_inside(h, w, s_h, s_w) & has_p[:, None] & has_q
-        at = (n * x.n)[:, None] + in_plane(x, s_h, s_w, INDEX)
-        sources = tl.load(x.data + at, has_source, other=0)
-        at = n * y.n + in_plane(y, d_h, d_w, INDEX)
-        grads = tl.load(y.data[:, None] + at, (m < M)[:, None] & has_p, other=0)
+        at = (n * x[BY_N])[:, None] + in_plane(x, s_h, s_w, INDEX)
+        sources = tl.load(x[DATA] + at, has_source, other=0)
+        at = n * y[BY_N] + in_plane(y, d_h, d_w, INDEX)
+        grads = tl.load(y[DATA][:, None] + at, (m < M)[:, None] & has_p, other=0)
         acc = multiplied(grads, sources, acc, PRECISION, UPCAST)
     row = (split * tl.num_programs(1) + group).to(INDEX) * M + m
-    to = row[:, None] * (h.T * w.T * C) + q
+    to = row[:, None] * (h[T] * w[T] * C) + q
     tl.store(sums + to, acc, (m < M)[:, None] & has_q)
 
 
@@ -79,6 +82,6 @@ def add_splits(
     for split in range(splits):
         acc += tl.load(sums + tl.full((), split, INDEX) * size + i, i < size, other=0)
     c, t, filter = i % C, i // C % taps, i // C // taps
-    to = View(weight_data, weight_n, weight_c, weight_h, weight_w)
-    at = filter * to.n + c * to.c + in_plane(to, t // T_w, t % T_w, INDEX)
-    tl.store(to.data + at, acc.to(to.data.dtype.element_ty), i < size)
+    to = (weight_data, weight_n, weight_c, weight_h, weight_w)
+    at = filter * to[BY_N] + c * to[BY_C] + in_plane(to, t // T_w, t % T_w, INDEX)
+    tl.store(to[DATA] + at, acc.to(to[DATA].dtype.element_ty), i < size)
