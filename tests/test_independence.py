@@ -41,7 +41,9 @@ LAYOUT = pytest.mark.parametrize(
     "layout", [torch.contiguous_format, torch.channels_last], ids=["nchw", "channels_last"]
 )
 FAST = pytest.mark.parametrize("name", [n for n in available_kernels() if n != "reference"])
-FAST_DTYPES = pytest.mark.parametrize("dtype", [torch.float32, torch.float64], ids=str)
+FAST_DTYPES = pytest.mark.parametrize(
+    "dtype", [torch.float32, torch.float64, torch.bfloat16, torch.complex64], ids=str
+)
 REFERENCE_DTYPES = pytest.mark.parametrize(
     "dtype",
     [torch.float32, torch.float64, torch.bfloat16, torch.float16, torch.complex64, torch.int32],
