@@ -6,8 +6,8 @@
 The exact result is computed in float64 from the same operands. An element is right if it is the
 number of its dtype that is nearest to the exact one. Its error is given in roundings: half the
 distance from one number to the next, at the element or, if it is smaller, at the typical size (the
-root of the mean square) of all. A row has the worst of all layers: of the quick set, or of the named
-classes.
+root of the mean square) of all. A row has the worst of all layers: of the quick set, or of the
+named classes.
 """
 
 from __future__ import annotations
