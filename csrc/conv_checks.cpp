@@ -148,8 +148,9 @@ void check_same_type(const char* base_name, const at::Tensor& base, const char* 
                      const at::Tensor& other) {
   TORCH_CHECK(base.options().type_equal(other.options()), base_name, " type (", base.toString(),
               ") and ", name, " type (", other.toString(), ") should be the same");
-  TORCH_CHECK(base.device() == other.device(), "Expected all tensors to be on the same device, but ",
-              base_name, " is on ", base.device(), " and ", name, " is on ", other.device());
+  TORCH_CHECK(base.device() == other.device(),
+              "Expected all tensors to be on the same device, but ", base_name, " is on ",
+              base.device(), " and ", name, " is on ", other.device());
 }
 
 constexpr auto kContiguous = at::MemoryFormat::Contiguous;

@@ -50,7 +50,7 @@ Tensor real_result(const Tensor& images) {
                    images.suggest_memory_format());
 }
 
-void store(const Tensor& real, Tensor images) {
+void store(const Tensor& real, const Tensor& images) {
   if (!images.is_complex()) {
     images.copy_(real);
     return;

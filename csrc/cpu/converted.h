@@ -26,15 +26,15 @@ void forward_converted(const Tiles<T, T>& tiles, const ConvShape& shape, const a
 template <typename T>
 void grad_input_converted(const Tiles<T, T>& tiles, const ConvShape& shape,
                           const at::Tensor& weight, const at::Tensor& grad_output,
-                          at::Tensor& grad_input);
+                          at::Tensor& gradient);
 
 template <typename T>
 void grad_weight_converted(const Tiles<T, T>& tiles, const ConvShape& shape,
                            const at::Tensor& input, const at::Tensor& grad_output,
-                           at::Tensor& grad_weight);
+                           at::Tensor& gradient);
 
 // Of the pass that runs for a slice of the images.
-std::vector<PlanReport> report_converted(Pass pass, const TileShape& tiles, const ConvShape& shape,
+std::vector<PlanReport> report_converted(Pass pass, const TileShape& tiles, const ConvShape& whole,
                                          const at::Tensor& input, const at::Tensor& weight,
                                          const at::Tensor& output);
 
