@@ -138,7 +138,8 @@ def test_drawn_cases_agree_with_torch(case: Case, dtype: torch.dtype) -> None:
     [
         (box_case("nchw", "channels are no neighbours"), Formats()),
         (box_case("weight", "filters as NCHW has them", padding=1), Formats(torch.channels_last)),
-        (box_case("odd", "the stride does not divide the image", image=(7, 9), stride=2), NHWC),
+        (box_case("odd_rows", "no stride divides them", image=(7, 8), stride=2, padding=1), NHWC),
+        (box_case("odd_columns", "nor these", image=(6, 9), stride=2, padding=1), NHWC),
         (box_case("uneven", "13 channels are no step of a descriptor", channels=(26, 39)), NHWC),
         (box_case("narrow", "blocks of 8", channels=(48, 48), groups=2, stride=2), NHWC),
     ],
@@ -176,6 +177,18 @@ def test_a_cropped_image_is_read_in_boxes(reasons: list[str]) -> None:
     expected = torch.nn.functional.conv2d(cropped, weight, padding=1)
     torch.testing.assert_close(convgrad_ext.conv2d(cropped, weight, padding=1), expected)
     assert reasons == [tiles.IN_BOXES]
+
+
+@pytest.mark.parametrize(("stride", "reason"), [(1, tiles.IN_BOXES), (2, tiles.BY_TAPS)])
+def test_channels_may_be_some_of_a_pixel(stride: int, reason: str, reasons: list[str]) -> None:
+    """Under a stride, pixels are neighbours in a view only if nothing is between them."""
+    image = torch.randn(1, 48, 6, 8, dtype=torch.float64).to(memory_format=torch.channels_last)
+    weight = torch.randn(32, 32, 3, 3, dtype=torch.float64).to(memory_format=torch.channels_last)
+    some = image[:, :32]
+    expected = torch.nn.functional.conv2d(some, weight, stride=stride, padding=1)
+    output = convgrad_ext.conv2d(some, weight, stride=stride, padding=1)
+    torch.testing.assert_close(output, expected)
+    assert reasons == [reason]
 
 
 @pytest.mark.parametrize(
