@@ -83,6 +83,30 @@ def test_digits_are_those_of_any_number_of_threads(dtype: torch.dtype) -> None:
     assert torch.equal(*results)
 
 
+@pytest.mark.parametrize("dtype", [torch.int8, torch.uint8], ids=str)
+def test_integers_of_eight_bits_wrap_as_the_reference_has_them(dtype: torch.dtype) -> None:
+    """All of their numbers, over several slices."""
+    generator = torch.Generator().manual_seed(0)
+    x, w = (
+        torch.randint(0, 256, size, generator=generator).to(dtype)
+        for size in (LARGE.input_size, LARGE.weight_size)
+    )
+    bias = torch.randint(0, 256, LARGE.weight_size[:1], generator=generator).to(dtype)
+
+    def passes() -> tuple[Tensor, ...]:
+        y = convgrad_ext.conv2d(x, w, bias, padding=1)
+        return (
+            y,
+            convgrad_ext.conv2d_input(x.shape, w, y, padding=1),
+            convgrad_ext.conv2d_weight(x, w.shape, y, padding=1),
+        )
+
+    with convgrad_ext.use_kernel("reference"):
+        expected = passes()
+    for actual, exact in zip(passes(), expected, strict=True):
+        assert torch.equal(actual, exact)
+
+
 @pytest.mark.parametrize("dtype", [*HALVES, torch.complex64, torch.complex128], ids=str)
 def test_an_empty_batch_has_a_gradient_of_zero(dtype: torch.dtype) -> None:
     none = torch.empty(0, 4, 6, 6, dtype=dtype)

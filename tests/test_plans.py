@@ -95,8 +95,8 @@ def test_the_vectors_of_a_tile_bring_the_fewest_bytes(name: str, extent: int) ->
 # Other kernels, dtypes and memory formats
 
 
-@pytest.mark.parametrize("dtype", [torch.uint8, torch.int32, torch.int64], ids=str)
-def test_integers_take_the_reference(dtype: torch.dtype) -> None:
+@pytest.mark.parametrize("dtype", [torch.int16, torch.int32, torch.int64], ids=str)
+def test_wide_integers_take_the_reference(dtype: torch.dtype) -> None:
     found = plans(torch.empty(1, 4, 6, 6, dtype=dtype), torch.empty(4, 4, 3, 3, dtype=dtype))
     assert [plan.pass_name for plan in found] == list(PASSES)
     assert {plan.path for plan in found} == {"reference"}
@@ -112,6 +112,13 @@ def test_half_precision_has_the_plans_of_float32() -> None:
         )
         assert [plan.path for plan in half] == [plan.path for plan in float32]
         assert {plan.blocking["images converted at a time"] for plan in half} == {"3"}
+
+
+def test_integers_of_eight_bits_have_the_plans_of_float64() -> None:
+    float64 = plans(torch.empty(2, 8, 9, 9).double(), torch.empty(8, 8, 3, 3).double())
+    for dtype in (torch.int8, torch.uint8):
+        found = plans(torch.empty(2, 8, 9, 9).to(dtype), torch.empty(8, 8, 3, 3).to(dtype))
+        assert [plan.path for plan in found] == [plan.path for plan in float64]
 
 
 def test_complex_numbers_have_the_plans_of_twice_the_channels() -> None:

@@ -50,11 +50,14 @@ Tensor real_result(const Tensor& images) {
                    images.suggest_memory_format());
 }
 
+// Rounds, or wraps an integer as the reference does: float64 has each sum of 2^37 products of 8 bits.
+void copy_real(const Tensor& real, const Tensor& to) {
+  const bool wraps = at::isIntegralType(to.scalar_type(), /*includeBool=*/false);
+  to.copy_(wraps ? real.to(at::kLong) : real);
+}
+
 void store(const Tensor& real, const Tensor& images) {
-  if (!images.is_complex()) {
-    images.copy_(real);
-    return;
-  }
+  if (!images.is_complex()) return copy_real(real, images);
   parts_of_images(images).copy_(real.unflatten(1, {images.size(1), kParts}));
 }
 
@@ -83,10 +86,7 @@ Tensor converted_weight(const Tensor& weight) {
 
 // The gradient in u is that of both places where it stands, and so is v's.
 void store_weight(const Tensor& real, Tensor& grad_weight) {
-  if (!grad_weight.is_complex()) {
-    grad_weight.copy_(real);
-    return;
-  }
+  if (!grad_weight.is_complex()) return copy_real(real, grad_weight);
   const Tensor parts = parts_of_weight(real);
   const auto part = [&](int64_t out, int64_t in) { return parts.select(1, out).select(2, in); };
   at::real(grad_weight).copy_(part(0, 0) + part(1, 1));
@@ -136,8 +136,9 @@ Tensor images_of(const Tensor& tensor, Range images) {
 bool is_converted(at::ScalarType dtype) { return dtype_of_tiles(dtype) != dtype; }
 
 at::ScalarType dtype_of_tiles(at::ScalarType dtype) {
-  if (dtype == at::kDouble || dtype == at::kComplexDouble) return at::kDouble;
-  return at::kFloat;
+  const bool precise = dtype == at::kDouble || dtype == at::kComplexDouble;
+  const bool exact = dtype == at::kChar || dtype == at::kByte;
+  return precise || exact ? at::kDouble : at::kFloat;
 }
 
 template <typename T>

@@ -12,7 +12,8 @@
 
 namespace convgrad::cpu {
 
-// Half precision, in float32, and complex numbers, as twice as many real channels.
+// Half precision, in float32; integers of 8 bits, in float64, whose sums are exact; and complex numbers, as twice
+// as many real channels.
 bool is_converted(at::ScalarType dtype);
 
 // The dtype of the tiles that serve a dtype: its own, or the one that it is converted to.

@@ -37,7 +37,7 @@ Kernel fast_kernel(const char* name, const char* isa, bool available, TileSet ti
       .isa = isa,
       .device = at::kCPU,
       .dtypes = {at::kFloat, at::kDouble, at::kHalf, at::kBFloat16, at::kComplexFloat,
-                 at::kComplexDouble},
+                 at::kComplexDouble, at::kChar, at::kByte},
       .available = available,
       .forward =
           [tiles](const ConvShape& shape, const Tensor& input, const Tensor& weight,
