@@ -33,6 +33,7 @@ from torch.nn.utils import parameters_to_vector
 from convgrad_ext import Conv2d, conv2d
 
 BATCH_SIZE = 64
+CPU = torch.device("cpu")
 REQUIRED_ACCURACY = 0.97
 ROUNDING = torch.finfo(torch.float64).eps
 # Rounding grows a little with every step of the training, but stays far below this. A wrong
@@ -69,7 +70,7 @@ class Findings:
         return [name for name, reached in required.items() if not reached]
 
 
-def load(seed: int, device: torch.device) -> tuple[Batch, Batch]:
+def load(seed: int, device: torch.device = CPU) -> tuple[Batch, Batch]:
     """1797 images of 8x8 and their digits: three quarters to train with, the rest to test."""
     images, digits = load_digits(return_X_y=True)
     images = images.reshape(-1, 1, 8, 8) / 8 - 1  # from 0..16 to -1..1

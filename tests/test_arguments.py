@@ -33,7 +33,7 @@ def defaults(function: Callable[..., Any]) -> dict[str, Any]:
 
 
 def test_signature_of_conv2d() -> None:
-    """F.conv2d is built in and cannot be inspected; its documentation has this."""
+    """F.conv2d is built in and cannot be inspected; its documentation has all but the last one."""
     assert list(defaults(convgrad_ext.conv2d).items()) == [
         ("input", inspect.Parameter.empty),
         ("weight", inspect.Parameter.empty),
@@ -42,6 +42,7 @@ def test_signature_of_conv2d() -> None:
         ("padding", 0),
         ("dilation", 1),
         ("groups", 1),
+        ("accumulate", None),
     ]
 
 

@@ -222,7 +222,7 @@ def share_right(model: nn.Module, images: Tensor, digits: Tensor) -> float:
 
 def test_the_digits_are_learned_in_bfloat16() -> None:
     """Half a percent of the images that the training has not seen are two."""
-    (images, digits), test = train_digits.load(0, torch.device("cpu"))
+    (images, digits), test = train_digits.load(0)
     batches = train_digits.shuffled_batches(images.float(), digits, epochs=10, seed=0)
     shares = []
     for enabled in (False, True):

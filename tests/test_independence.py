@@ -148,6 +148,8 @@ DIVISIBLE = pytest.mark.parametrize(
 def test_filters_are_their_parts(
     layer: Case, dtype: torch.dtype, layout: torch.memory_format, name: str
 ) -> None:
+    if dtype.is_complex and layout == torch.channels_last and layer.channels[0] == layer.groups:
+        pytest.skip("two real channels a group: an exception that docs/tile.md names")
     with convgrad_ext.use_kernel(name):
         check_filters(layer, dtype, layout)
 

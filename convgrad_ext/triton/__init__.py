@@ -59,7 +59,7 @@ def imported(module: str) -> Any:
     try:
         return import_module(f"convgrad_ext.triton.{module}")
     except ModuleNotFoundError as error:
-        if error.name != "triton":
+        if (error.name or "").partition(".")[0] != "triton":
             raise
         raise ModuleNotFoundError(
             "convgrad_ext: convolutions of CUDA tensors need the package triton; "
