@@ -57,7 +57,10 @@ void copy_real(const Tensor& real, const Tensor& to) {
 }
 
 void store(const Tensor& real, const Tensor& images) {
-  if (!images.is_complex()) return copy_real(real, images);
+  if (!images.is_complex()) {
+    copy_real(real, images);
+    return;
+  }
   parts_of_images(images).copy_(real.unflatten(1, {images.size(1), kParts}));
 }
 
@@ -86,7 +89,10 @@ Tensor converted_weight(const Tensor& weight) {
 
 // The gradient in u is that of both places where it stands, and so is v's.
 void store_weight(const Tensor& real, Tensor& grad_weight) {
-  if (!grad_weight.is_complex()) return copy_real(real, grad_weight);
+  if (!grad_weight.is_complex()) {
+    copy_real(real, grad_weight);
+    return;
+  }
   const Tensor parts = parts_of_weight(real);
   const auto part = [&](int64_t out, int64_t in) { return parts.select(1, out).select(2, in); };
   at::real(grad_weight).copy_(part(0, 0) + part(1, 1));
