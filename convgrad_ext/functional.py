@@ -138,6 +138,8 @@ def precise_conv2d(
     """conv2d of operands in another dtype, and its output in theirs; so are the gradients."""
     check_tensor("input", input)
     check_tensor("weight", weight)
+    if bias is not None:
+        check_tensor("bias", bias)
     wider = WIDER.get(input.dtype, ())
     if accumulate not in wider:
         known = " or ".join(map(str, wider)) or "None"

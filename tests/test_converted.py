@@ -187,6 +187,12 @@ def test_accumulate_brings_no_operands_together() -> None:
         convgrad_ext.conv2d(image, image.half(), accumulate=torch.float64)
 
 
+def test_accumulate_names_a_bias_that_is_no_tensor() -> None:
+    image = torch.ones(1, 1, 3, 3)
+    with pytest.raises(TypeError, match="bias must be a Tensor"):
+        convgrad_ext.conv2d(image, image, [1.0], accumulate=torch.float64)
+
+
 # Training
 
 
@@ -221,7 +227,7 @@ def share_right(model: nn.Module, images: Tensor, digits: Tensor) -> float:
 
 
 def test_the_digits_are_learned_in_bfloat16() -> None:
-    """Half a percent of the images that the training has not seen are two."""
+    """As well as in float32, but for half a percent: two of the 450 test images."""
     (images, digits), test = train_digits.load(0)
     batches = train_digits.shuffled_batches(images.float(), digits, epochs=10, seed=0)
     shares = []

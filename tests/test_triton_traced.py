@@ -20,9 +20,11 @@ pytest.importorskip("triton", reason="the kernels need Triton: pip install trito
 from triton import runtime
 from triton.backends.compiler import GPUTarget
 
+import convgrad_ext
 from convgrad_ext.arguments import as_parameters
 from convgrad_ext.cases import CASES, Case
-from convgrad_ext.triton import OPERATORS, calls, register, tiles
+from convgrad_ext.plans import PASSES
+from convgrad_ext.triton import OPERATORS, register, tiles, tuning
 
 if not torch.version.cuda:
     register("CUDA")  # as the package does where PyTorch has CUDA
@@ -129,9 +131,9 @@ def driver(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.fixture(params=[80, 90])
 def architecture(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Iterator[int]:
     monkeypatch.setattr(tiles, "architecture_of", lambda device: request.param)
-    calls.forget()
+    tuning.use({})
     yield int(request.param)
-    calls.forget()
+    tuning.use({})
 
 
 @pytest.mark.filterwarnings("ignore:TRITON_DEFAULT_FP_FUSION")  # the analysis has Triton's default
@@ -154,6 +156,15 @@ def test_a_graph_has_the_operators_where_they_read_boxes(architecture: int) -> N
 
 def test_a_graph_of_symbolic_sizes_has_the_operators(architecture: int) -> None:
     assert traced(LAYER, torch.contiguous_format, symbolic=True).named("convgrad_ext") == OWN
+
+
+def test_plans_need_no_data(architecture: int) -> None:
+    """As a caller gives the parameters."""
+    with FakeTensorMode(), torch.no_grad():
+        x, w, _ = operands(LAYER, torch.channels_last, device="cuda", dtype=torch.float16)
+        found = convgrad_ext.plans(x, w, None, [2, 2], 1)
+    path = "boxes" if architecture >= 90 else "product"
+    assert {plan.pass_name: plan.path for plan in found} == dict.fromkeys(PASSES, path)
 
 
 def test_the_cpu_keeps_its_operators() -> None:

@@ -60,12 +60,6 @@ def launches_of(
     return launches_of_reduction(Reduction(conv, x, y, w, kind[2], tiles.architecture_of(kind[1])))
 
 
-def forget() -> None:
-    """Later calls ask for their tiles again."""
-    launch_of.cache_clear()
-    launches_of.cache_clear()
-
-
 def operand(kind: Kind, layout: Layout) -> Operand:
     size, strides, aligned = layout
     return Operand(kind[0], kind[1], tuple(size), strides, aligned)

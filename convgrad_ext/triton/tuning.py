@@ -1,4 +1,4 @@
-"""Tiles measured on the card at hand, for those who ask: their choice is kept in a file.
+"""Tiles measured on a card, on request; the choice is kept in a file.
 
 A measurement falls out differently from run to run, and other tiles round differently. Without a
 file the tiles are those of tiles.py; with one they are the file's, in every process that reads it.

@@ -15,7 +15,7 @@ from test_passes import Formats, check_against_torch, check_rounding
 
 import convgrad_ext
 from convgrad_ext.cases import Case
-from convgrad_ext.triton import boxes, calls, tiles
+from convgrad_ext.triton import boxes, tiles, tuning
 from convgrad_ext.triton.boxes import Operand
 from convgrad_ext.triton.launches import Launch
 
@@ -98,9 +98,9 @@ def test_tf32_as_pytorch_has_it_set(precision: str, reasons: list[str]) -> None:
 def test_splits_of_boxes_are_added(of_split: int, monkeypatch: pytest.MonkeyPatch) -> None:
     """The last split has fewer boxes, or none."""
     monkeypatch.setattr(tiles, "PIXELS_OF_SPLIT", of_split)
-    calls.forget()
+    tuning.use({})
     check_against_torch(box_case("splits", "", N=5, image=(7, 9), padding=1), torch.float64, NHWC)
-    calls.forget()
+    tuning.use({})
 
 
 @st.composite
@@ -152,9 +152,9 @@ def test_other_layers_are_gathered(case: Case, formats: Formats, reasons: list[s
 
 def test_older_architectures_gather(reasons: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(tiles, "architecture_of", lambda device: 89)
-    calls.forget()
+    tuning.use({})
     check_against_torch(LAYER, torch.float64, NHWC)
-    calls.forget()
+    tuning.use({})
     assert {*reasons} == {tiles.BY_TAPS, ""}
 
 

@@ -6,7 +6,7 @@ import pytest
 from test_opcheck import CHEAP, OPERATORS, TRACED, check
 
 from convgrad_ext.cases import CASES, Case
-from convgrad_ext.triton import calls
+from convgrad_ext.triton import calls, tuning
 
 SOME = {"plain", "strided", "stride_exceeds_kernel", "grouped", "depthwise_with_multiplier"}
 
@@ -15,7 +15,8 @@ SOME = {"plain", "strided", "stride_exceeds_kernel", "grouped", "depthwise_with_
 @pytest.mark.parametrize("case", [case for case in CASES if case.name in SOME], ids=str)
 def test_opcheck(name: str, case: Case) -> None:
     """Tensors without data have the results' sizes, strides and dtypes; nothing else is written."""
-    calls.forget()
-    check(name, case, (*CHEAP, TRACED), (True, True))
+    tuning.use({})  # other tiles, even if they are the same, have other launches
     found = calls.launches_of if name == "conv2d_weight" else calls.launch_of
-    assert found.cache_info().misses > 0
+    before = found.cache_info().misses
+    check(name, case, (*CHEAP, TRACED), (True, True))
+    assert found.cache_info().misses > before
