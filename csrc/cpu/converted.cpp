@@ -2,13 +2,12 @@
 
 #include <ATen/ATen.h>
 
-#include <algorithm>
 #include <string>
 
-#include "cpu/common/blocks.h"
 #include "cpu/common/gather.h"
 #include "cpu/passes.h"
 #include "cpu/report.h"
+#include "cpu/slices.h"
 
 namespace convgrad::cpu {
 namespace {
@@ -107,34 +106,6 @@ std::optional<Tensor> converted_bias(const std::optional<Tensor>& bias) {
 
 ConvShape real_shape(const ConvShape& shape, const Tensor& operand) {
   return operand.is_complex() ? with_parts(shape) : shape;
-}
-
-// As many images as fit into this memory with their results; as many as the weight has memory for, if that is
-// more, because every slice packs it. The same for any number of threads: grad_weight adds up slices.
-Blocks slices_of(const ConvShape& shape, int64_t bytes_of_element) {
-  constexpr int64_t kBytes = 4 << 20;
-  const int64_t pixels = product(shape.C_in, product(shape.h.I, shape.w.I)),
-                outputs = product(shape.C_out, shape.output_pixels());
-  const int64_t image = std::max<int64_t>(1, product(pixels + outputs, bytes_of_element));
-  const int64_t weight =
-      product(product(shape.C_out, shape.C_in_per_group()), shape.taps()) * bytes_of_element;
-  return Blocks::covering(shape.N, std::max<int64_t>(1, std::max(kBytes, 2 * weight) / image));
-}
-
-// Calls `run` with the shape and the range of images of each slice.
-template <typename Run>
-void for_each_slice(const ConvShape& whole, int64_t bytes_of_element, const Run& run) {
-  const Blocks slices = slices_of(whole, bytes_of_element);
-  for (int64_t i : Range{0, slices.count}) {
-    const Range images = slices.at(i, whole.N);
-    ConvShape slice = whole;
-    slice.N = images.size();
-    run(slice, images);
-  }
-}
-
-Tensor images_of(const Tensor& tensor, Range images) {
-  return tensor.narrow(0, images.lo, images.size());
 }
 
 }  // namespace

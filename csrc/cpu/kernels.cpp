@@ -7,6 +7,7 @@
 
 #include "cpu/converted.h"
 #include "cpu/kernels/isa.h"
+#include "cpu/pairs.h"
 #include "cpu/passes.h"
 #include "cpu/report.h"
 #include "reference/reference.h"
@@ -81,11 +82,43 @@ Kernel fast_kernel(const char* name, const char* isa, bool available, TileSet ti
   };
 }
 
+#if defined(__x86_64__)
+// bfloat16 in pairs where a pass gains by them, and in float32 elsewhere.
+Kernel pair_kernel(bool available) {
+  Kernel kernel = fast_kernel("avx512_bf16", "AVX-512 with BF16", available,
+                              {avx512_tiles<float, float>, avx512_tiles<double, double>});
+  kernel.dtypes = {at::kBFloat16};
+  kernel.forward = [single = kernel.forward](const ConvShape& shape, const Tensor& input,
+                                             const Tensor& weight, const OptionalTensor& bias,
+                                             Tensor& output) {
+    if (!gains_by_pairs(Pass::kForward, shape)) return single(shape, input, weight, bias, output);
+    forward_in_pairs(avx512_bf16_tiles(), shape, input, weight, bias, output);
+  };
+  kernel.grad_input = [single = kernel.grad_input](const ConvShape& shape, const Tensor& weight,
+                                                   const Tensor& grad_output, Tensor& result) {
+    if (!gains_by_pairs(Pass::kGradInput, shape)) return single(shape, weight, grad_output, result);
+    grad_input_in_pairs(avx512_bf16_tiles(), shape, weight, grad_output, result);
+  };
+  kernel.grad_weight = [single = kernel.grad_weight](const ConvShape& shape, const Tensor& input,
+                                                     const Tensor& grad_output, Tensor& result) {
+    if (!gains_by_pairs(Pass::kGradWeight, shape)) return single(shape, input, grad_output, result);
+    grad_weight_in_pairs(avx512_bf16_tiles(), shape, input, grad_output, result);
+  };
+  kernel.plan = [single = kernel.plan](Pass pass, const ConvShape& shape, const Tensor& input,
+                                       const Tensor& weight, const Tensor& output) {
+    if (!gains_by_pairs(pass, shape)) return single(pass, shape, input, weight, output);
+    return report_pairs(pass, avx512_bf16_tiles(), shape, input, weight, output);
+  };
+  return kernel;
+}
+#endif
+
 std::vector<Kernel> fast_kernels() {
   std::vector<Kernel> fast;
 #if defined(__x86_64__)
   const bool avx2 = __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma");
   const bool avx512 = avx2 && __builtin_cpu_supports("avx512f");
+  fast.push_back(pair_kernel(avx512 && __builtin_cpu_supports("avx512bf16")));
   fast.push_back(fast_kernel("avx512", "AVX-512", avx512,
                              {avx512_tiles<float, float>, avx512_tiles<double, double>}));
   fast.push_back(fast_kernel("avx2", "AVX2+FMA", avx2,

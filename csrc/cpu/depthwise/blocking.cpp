@@ -10,7 +10,6 @@ namespace convgrad::cpu {
 namespace {
 
 constexpr const char* kNoImages = "there are no images";
-constexpr const char* kConverted = "weights have to be converted";
 constexpr const char* kManyChannels =
     "groups have many channels of the source to sum over, or several that are adjacent";
 constexpr const char* kScattered = "filters of the one group are adjacent in channels_last";
@@ -21,8 +20,7 @@ constexpr const char* kLongSum = "the sum needs several levels of chains";
 // Whether pixels fill lanes better than channels of a group do; of several channels, if pixels are adjacent. The number of
 // filters has no influence here: in forward and grad_input, the digits of a filter do not depend on others.
 bool has_few_channels(int64_t groups, int64_t channels, const Strides& source) {
-  constexpr int64_t kMost = 4;
-  return channels == 1 || (groups > 1 && channels <= kMost && source.w == 1);
+  return channels == 1 || (groups > 1 && channels <= kChannelsOfPlanes && source.w == 1);
 }
 
 // Whether grad_weight gains by lanes that are filters, because all of them share a source. Lanes of pixels need
@@ -74,7 +72,7 @@ PlaneBlocking PlaneBlocking::of(const Target& target, const Gather& g) {
 }
 
 const char* PlaneBlocking::why_not(const Target& target, const Gather& g) {
-  if (!target.tiles.in_place) return kConverted;
+  if (!target.tiles.has_slides()) return kNoSlides;
   if (!has_few_channels(g.groups, g.C, g.source)) return kManyChannels;
   if (g.groups == 1 && g.destination.w != 1) return kScattered;
   const int64_t row = PlaneStrip::size(g.h, g.w, 1, 1, target.tiles.lanes);
@@ -109,6 +107,7 @@ PlaneWeightBlocking PlaneWeightBlocking::of(const Target& target, const ConvShap
 const char* PlaneWeightBlocking::why_not(const Target& target, const ConvShape& shape,
                                          const Strides& input) {
   if (shape.N == 0) return kNoImages;
+  if (!target.tiles.has_slides()) return kNoSlides;
   if (!has_few_channels(shape.groups, shape.C_in_per_group(), input)) return kManyChannels;
   if (has_many_filters(shape)) return kManyFilters;
   const int64_t bytes = product(of(target, shape).scratch_size(), target.tiles.sum_bytes);

@@ -5,6 +5,7 @@
 
 #include "cpu/common/chains.h"
 #include "cpu/common/threads.h"
+#include "cpu/depthwise/blocking.h"
 #include "geometry/tap_groups.h"
 
 namespace convgrad::cpu {
@@ -58,7 +59,8 @@ ChannelBlocking ChannelBlocking::of(const Target& target, const Gather& g) {
 }
 
 const char* ChannelBlocking::why_not(const Target& target, const Gather& g) {
-  if (!target.tiles.in_place || g.source.c != 1 || g.destination.c != 1) return kNotAdjacent;
+  if (!target.tiles.has_slides()) return kNoSlides;
+  if (g.source.c != 1 || g.destination.c != 1) return kNotAdjacent;
   if (g.C != 1) return kSeveralChannels;
   if (g.groups < target.tiles.lanes) return kFewChannels;
   const int64_t row = product(of(target, g).scratch_size(g), target.tiles.sum_bytes);
@@ -72,7 +74,8 @@ MapBlocking MapBlocking::of(const Target& target, const Gather& g) {
 }
 
 const char* MapBlocking::why_not(const Target& target, const Gather& g) {
-  if (!target.tiles.in_place || g.C != 1) return kSeveralChannels;
+  if (!target.tiles.has_slides()) return kNoSlides;
+  if (g.C != 1) return kSeveralChannels;
   if (g.groups < target.tiles.lanes) return kFewChannels;
   const MapLimits limits = MapLimits::of(g);
   if (g.w.D > limits.pixels) return kWideMap;
@@ -108,7 +111,8 @@ GroupBlocking GroupBlocking::of(const Target& target) {
 }
 
 const char* GroupBlocking::why_not(const Target& target, const Gather& g) {
-  if (!target.tiles.in_place || g.source.c != 1 || g.destination.c != 1) return kNotAdjacent;
+  if (!target.tiles.has_slides()) return kNoSlides;
+  if (g.source.c != 1 || g.destination.c != 1) return kNotAdjacent;
   const bool strided = g.w.step > 1 || g.w.pixel_step > 1;
   if (!ChannelGroups{g.groups, g.M, g.C}.fill_vectors(target.tiles.lanes, strided))
     return kPartOfGroup;
@@ -135,7 +139,8 @@ ChannelWeightBlocking ChannelWeightBlocking::of(const Target& target, const Conv
 const char* ChannelWeightBlocking::why_not(const Target& target, const ConvShape& shape,
                                            const Strides& input, const Strides& grad_output) {
   if (shape.N == 0) return kNoImages;
-  if (!target.tiles.in_place || input.c != 1 || grad_output.c != 1) return kNotAdjacent;
+  if (!target.tiles.has_slides()) return kNoSlides;
+  if (input.c != 1 || grad_output.c != 1) return kNotAdjacent;
   const int64_t C = shape.C_in_per_group();
   if (C == 1 && shape.groups < target.tiles.lanes) return kFewChannels;
   if (C != 1 && !ChannelGroups{shape.groups, shape.C_out_per_group(), C}.fill_vectors(

@@ -14,6 +14,8 @@ template <typename Stored, typename Sum>
 const Tiles<Stored, Sum>& avx2_tiles();
 template <typename Stored, typename Sum>
 const Tiles<Stored, Sum>& avx512_tiles();
+// Of pairs of bfloat16 numbers, which copies move as they move a float.
+const Tiles<float, float>& avx512_bf16_tiles();
 #endif
 
 }  // namespace convgrad::cpu

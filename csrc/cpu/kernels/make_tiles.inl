@@ -10,19 +10,28 @@
 namespace convgrad::cpu {
 namespace {
 
-template <int BYTES, int ACCS, int VECS, int ROWS, typename Stored, typename Sum>
+template <typename Step, int BYTES, int ACCS, int VECS, int ROWS, typename Stored, typename Sum>
 void enter_rows(Tiles<Stored, Sum>& tiles) {
   if constexpr (ROWS >= 1) {
     if constexpr (ROWS * VECS <= ACCS) {
-      tiles.tile[kAnyTile][VECS][ROWS] = tile<Sum, BYTES, kAnyTile, VECS, ROWS>;
-      tiles.tile[kRowsAdjacent][VECS][ROWS] = tile<Sum, BYTES, kRowsAdjacent, VECS, ROWS>;
-      tiles.tile[kStepsApart][VECS][ROWS] = tile<Sum, BYTES, kStepsApart, VECS, ROWS>;
+      tiles.tile[kAnyTile][VECS][ROWS] = tile<Step, Sum, BYTES, kAnyTile, VECS, ROWS>;
+      tiles.tile[kRowsAdjacent][VECS][ROWS] = tile<Step, Sum, BYTES, kRowsAdjacent, VECS, ROWS>;
+      tiles.tile[kStepsApart][VECS][ROWS] = tile<Step, Sum, BYTES, kStepsApart, VECS, ROWS>;
     }
-    enter_rows<BYTES, ACCS, VECS, ROWS - 1>(tiles);
+    enter_rows<Step, BYTES, ACCS, VECS, ROWS - 1>(tiles);
   }
 }
 
 // All tiles of vectors of BYTES whose sums fit into ACCS registers.
+template <typename Step, int BYTES, int ACCS, typename Stored, typename Sum>
+void enter_tiles(Tiles<Stored, Sum>& tiles) {
+  enter_rows<Step, BYTES, ACCS, 1, kMaxRows>(tiles);
+  enter_rows<Step, BYTES, ACCS, 2, kMaxRows>(tiles);
+  enter_rows<Step, BYTES, ACCS, 3, kMaxRows>(tiles);
+  enter_rows<Step, BYTES, ACCS, 4, kMaxRows>(tiles);
+}
+
+// The table of a pair of types.
 template <int BYTES, int ACCS, typename Stored, typename Sum>
 Tiles<Stored, Sum> make_tiles(const char* isa) {
   constexpr int LANES = BYTES / sizeof(Sum);
@@ -32,14 +41,12 @@ Tiles<Stored, Sum> make_tiles(const char* isa) {
                                     .max_accs = ACCS,
                                     .stored_bytes = sizeof(Stored),
                                     .sum_bytes = sizeof(Sum),
-                                    .in_place = std::is_same_v<Stored, Sum>};
+                                    .in_place = std::is_same_v<Stored, Sum>,
+                                    .pairs = false};
   enter_copies<Stored, Sum, LANES>(tiles);
   enter_transforms<Sum, LANES>(tiles);
   enter_slides<Sum, BYTES, ACCS, kMaxSlideRows, kMaxSlideTaps>(tiles);
-  enter_rows<BYTES, ACCS, 1, kMaxRows>(tiles);
-  enter_rows<BYTES, ACCS, 2, kMaxRows>(tiles);
-  enter_rows<BYTES, ACCS, 3, kMaxRows>(tiles);
-  enter_rows<BYTES, ACCS, 4, kMaxRows>(tiles);
+  enter_tiles<Numbers, BYTES, ACCS>(tiles);
   return tiles;
 }
 

@@ -51,8 +51,16 @@ inline void prefetch_step(const Sum* a, const Sum* b) {
     __builtin_prefetch(reinterpret_cast<const char*>(b) + byte);
 }
 
+// A step of tiles of numbers: adds the product of one of A with a vector of B.
+struct Numbers {
+  template <typename Sum, typename Vector>
+  static inline __attribute__((always_inline)) void add(Sum a, const Vector& b, Vector& sums) {
+    sums += a * b;
+  }
+};
+
 // One tile, whose A, B and sums start at `first_a`, `first_b` and `to`.
-template <typename Sum, int BYTES, TileKind KIND, int VECS, int ROWS>
+template <typename Step, typename Sum, int BYTES, TileKind KIND, int VECS, int ROWS>
 inline __attribute__((always_inline)) void one_tile(const TileArgs<Sum>& t, const Sum* first_a,
                                                     const Sum* first_b, Sum* to) {
   using Vector = typename VectorOf<Sum, BYTES>::type;
@@ -78,7 +86,8 @@ inline __attribute__((always_inline)) void one_tile(const TileArgs<Sum>& t, cons
 #pragma GCC unroll 28
       for (int r = 0; r < ROWS; ++r)
 #pragma GCC unroll 4
-        for (int v = 0; v < VECS; ++v) acc[r][v] += a[r / 4][r % 4 * row_stride] * panel[v];
+        for (int v = 0; v < VECS; ++v)
+          Step::add(a[r / 4][r % 4 * row_stride], panel[v], acc[r][v]);
 #pragma GCC unroll 7
       for (int r = 0; r < ROWS; r += 4) a[r / 4] += t.a_step;
     }
@@ -86,12 +95,12 @@ inline __attribute__((always_inline)) void one_tile(const TileArgs<Sum>& t, cons
   store_sums<Sum, Vector, VECS, ROWS>(acc, to, t.acc_stride, t.fresh);
 }
 
-template <typename Sum, int BYTES, TileKind KIND, int VECS, int ROWS>
+template <typename Step, typename Sum, int BYTES, TileKind KIND, int VECS, int ROWS>
 void tile(const TileArgs<Sum>& t) {
   const Sum *a = t.a, *b = t.b;
   Sum* acc = t.acc;
   for (int64_t left = t.more_tiles; left >= 0; --left) {
-    one_tile<Sum, BYTES, KIND, VECS, ROWS>(t, a, b, acc);
+    one_tile<Step, Sum, BYTES, KIND, VECS, ROWS>(t, a, b, acc);
     a += t.a_next, b += t.b_next, acc += t.acc_next;
   }
 }

@@ -231,6 +231,10 @@ struct TileShape {
   int max_accs;                     // vectors of sums that registers hold beside one row of A and B
   int64_t stored_bytes, sum_bytes;  // of an element
   bool in_place;                    // tiles can read and write tensors: Stored is Sum
+  bool pairs;                       // an element of A and B is two numbers (cpu/pairs.h)
+
+  // Slides and Winograd's transforms compute with single numbers.
+  constexpr bool has_slides() const { return in_place && !pairs; }
 
   // The most rows of a tile that is `vecs` vectors wide.
   constexpr int max_rows(int64_t vecs) const {
