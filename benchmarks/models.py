@@ -32,7 +32,7 @@ import convgrad_ext
 from benchmarks import BadInputError, Parser, exit_code_of, machine, names, run, whole, wholes
 from benchmarks.layers import DTYPES, MEMORY_FORMATS
 from benchmarks.measure import Effort, Row, Timing, extra_of_call, in_fresh_process, time_in_turns
-from benchmarks.sides import BASELINE, WINOGRAD, Side, path_of
+from benchmarks.sides import BASELINE, WINOGRAD, Side, kernel_names, path_of
 
 MODES = ("train_step", "inference")
 LABELS = 1000
@@ -207,7 +207,7 @@ def measure(contest: Contest, effort: Effort) -> list[Row]:
     timings = Timing(ours), Timing(theirs)
     if not problem:
         time_in_turns(timings, effort)
-    name = convgrad_ext.available_kernels()[0] + (WINOGRAD if contest.winograd else "")
+    name = kernel_names(dtype)[0] + (WINOGRAD if contest.winograd else "")
     paths = paths_in(contest, converted, within)
     identities = (
         {"side": name, "ours": True, "path": paths, "problem": problem},

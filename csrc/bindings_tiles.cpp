@@ -9,6 +9,7 @@ namespace {
 
 using of_tiles::at;
 using of_tiles::dispatch;
+using of_tiles::dispatch_results;
 using of_tiles::if_given;
 using of_tiles::Memory;
 using of_tiles::runs;
@@ -69,12 +70,11 @@ void pack(const std::string& isa, const Memory& tensor, const Memory& vectors,
 
 void unpack(const std::string& isa, const Memory& vectors, const Memory& tensor,
             std::array<int64_t, 5> steps) {
-  dispatch(isa, tensor.first, [&](auto zero, const auto& tiles) {
-    using T = decltype(zero);
+  dispatch_results(isa, tensor.first, [&](auto stored, auto sum, const auto& tiles) {
     const auto [step, lane_stride, vector_stride, count, lanes] = steps;
-    tiles.unpack({.vectors = at<T>(vectors),
+    tiles.unpack({.vectors = at<decltype(sum)>(vectors),
                   .vector_stride = vector_stride,
-                  .tensor = at<T>(tensor),
+                  .tensor = at<decltype(stored)>(tensor),
                   .step = step,
                   .lane_stride = lane_stride,
                   .count = count,
@@ -114,11 +114,10 @@ void split_rows(const std::string& isa, const Memory& from, int64_t step, const 
 
 void store_rows(const std::string& isa, const Memory& from, double bias, const Memory& to,
                 int64_t step, int64_t count, std::array<int64_t, 3> rows) {
-  dispatch(isa, from.first, [&](auto zero, const auto& tiles) {
-    using T = decltype(zero);
-    tiles.store_rows({.from = at<T>(from),
-                      .bias = static_cast<T>(bias),
-                      .to = at<T>(to),
+  dispatch_results(isa, to.first, [&](auto stored, auto sum, const auto& tiles) {
+    tiles.store_rows({.from = at<decltype(sum)>(from),
+                      .bias = static_cast<decltype(sum)>(bias),
+                      .to = at<decltype(stored)>(to),
                       .step = step,
                       .count = count,
                       .rows = rows[0],

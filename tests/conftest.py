@@ -7,6 +7,7 @@ from collections.abc import Iterator
 import pytest
 import torch
 from hypothesis import settings
+from kernel_names import KERNELS
 
 import convgrad_ext
 from convgrad_ext import _C
@@ -19,7 +20,7 @@ settings.register_profile("convgrad", deadline=None, derandomize=True, print_blo
 settings.load_profile("convgrad")
 
 
-@pytest.fixture(params=convgrad_ext.available_kernels())
+@pytest.fixture(params=KERNELS)
 def kernel(request: pytest.FixtureRequest) -> Iterator[str]:
     """Each kernel of this processor, one after the other."""
     with convgrad_ext.use_kernel(request.param):

@@ -15,10 +15,10 @@ import numpy as np
 import pytest
 import torch
 from exact import Array, Pass, wide
+from kernel_names import KERNELS
 from tolerance import own_products_bound
 from torch import Generator, Tensor
 
-from convgrad_ext import available_kernels
 from convgrad_ext.cases import Case
 
 
@@ -62,7 +62,7 @@ DTYPES = pytest.mark.parametrize("dtype", [torch.float32, torch.float64], ids=st
 LAYOUTS = (torch.contiguous_format, torch.channels_last)
 # A module's mark comes last and so varies fastest: exact sums are computed once for all kernels.
 EVERY_KERNEL = [
-    pytest.mark.parametrize("kernel", available_kernels(), indirect=True),
+    pytest.mark.parametrize("kernel", KERNELS, indirect=True),
     pytest.mark.usefixtures("kernel"),
 ]
 

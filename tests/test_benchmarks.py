@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 import torch
+from kernel_names import FAST
 from stand_ins import FLOAT, LAYERS, StandIn, measure, rows_in
 from torch import Tensor
 
@@ -20,7 +21,6 @@ from benchmarks.measure import job_of
 from benchmarks.sides import PASSES, WINOGRAD, Job, kernel_names, on_kernel
 from benchmarks.verify import WINOGRAD_GROWTH, problem_of
 
-FAST = [name for name in convgrad_ext.available_kernels() if name != "reference"]
 DOUBLE = Form(torch.float64, torch.contiguous_format)
 BROKEN: dict[str, Callable[[Tensor], Tensor]] = {
     "one element is off": lambda x: x.index_fill(3, torch.tensor(0), 1.0),

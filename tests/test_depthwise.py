@@ -14,6 +14,7 @@ import torch
 from exact import PASSES, Pass, output_size
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from kernel_names import FAST
 from layer_cases import LAYOUTS, case
 from torch import Tensor
 
@@ -21,7 +22,6 @@ import convgrad_ext
 from convgrad_ext import _C, plans
 from convgrad_ext.cases import Case
 
-FAST = [name for name in convgrad_ext.available_kernels() if name != "reference"]
 EVERY_FAST = pytest.mark.parametrize("kernel", FAST, indirect=True)
 SMALL_CACHES = (1 << 10, 128 << 10)  # bands of few rows, and two parts of the channels
 

@@ -12,11 +12,11 @@ from dataclasses import replace
 import pytest
 import torch
 from exact import output_size
+from kernel_names import FAST as FAST_KERNELS
 from layer_cases import LAYERS, case, named
 from torch import Tensor
 
 import convgrad_ext
-from convgrad_ext import available_kernels
 from convgrad_ext.cases import Case
 
 SIZES = [
@@ -40,7 +40,7 @@ EVERY_SIZE = pytest.mark.parametrize("layer", SIZES, ids=str)
 LAYOUT = pytest.mark.parametrize(
     "layout", [torch.contiguous_format, torch.channels_last], ids=["nchw", "channels_last"]
 )
-FAST = pytest.mark.parametrize("name", [n for n in available_kernels() if n != "reference"])
+FAST = pytest.mark.parametrize("name", FAST_KERNELS)
 FAST_DTYPES = pytest.mark.parametrize(
     "dtype", [torch.float32, torch.float64, torch.bfloat16, torch.complex64], ids=str
 )

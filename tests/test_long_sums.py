@@ -11,15 +11,14 @@ import numpy as np
 import pytest
 import torch
 from exact import FORWARD, GRAD_INPUT, GRAD_WEIGHT, Array, Pass, wide
+from kernel_names import FAST
 from layer_cases import DTYPES, case, generators, uniform
 from tolerance import error_of_a_cut_sum
 from torch import Tensor
 
-from convgrad_ext import available_kernels
 from convgrad_ext.cases import Case
 
 # Not the reference: it adds up in float64, one number after the other, for every dtype.
-FAST = [name for name in available_kernels() if name != "reference"]
 pytestmark = [
     pytest.mark.parametrize("kernel", FAST, indirect=True),
     pytest.mark.usefixtures("kernel"),

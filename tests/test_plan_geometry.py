@@ -9,14 +9,12 @@ import pytest
 import torch
 from exact import output_extents, pair
 from hypothesis import HealthCheck, assume, given, settings
+from kernel_names import FAST
 from strategies import cases
 
-import convgrad_ext
 from convgrad_ext import plans, use_kernel
 from convgrad_ext.cases import CASES, Case
 from convgrad_ext.plans import PASSES, Plan
-
-FAST = [name for name in convgrad_ext.available_kernels() if name != "reference"]
 
 
 def plans_of(case: Case) -> tuple[Plan, ...]:

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from kernel_names import FAST
 from torch import Tensor
 from torch.profiler import ProfilerActivity, profile
 from workspace_layers import (
@@ -24,7 +25,6 @@ from benchmarks.layers import Layer
 from convgrad_ext import allow_winograd
 from convgrad_ext.plans import PASSES
 
-FAST = [name for name in convgrad_ext.available_kernels() if name != "reference"]
 MEBIBYTE = 1 << 20
 
 

@@ -9,14 +9,12 @@ import pytest
 import torch
 import torch.nn.functional as F
 from bad_calls import BAD_CALLS, BadCall
+from kernel_names import FAST
 from refusals import error_of
 
 import convgrad_ext
 from convgrad_ext import allow_winograd, explain_plan, plans, use_kernel
 from convgrad_ext.plans import PASSES, Plan
-
-FAST = [name for name in convgrad_ext.available_kernels() if name != "reference"]
-
 
 # Parts of the blocking
 

@@ -9,10 +9,11 @@ from typing import Any
 import pytest
 import torch
 from forced_winograd import forced_winograd
+from kernel_names import FAST
 from torch import Tensor
 
 import convgrad_ext
-from convgrad_ext import available_kernels, use_kernel
+from convgrad_ext import use_kernel
 from convgrad_ext.cases import Case
 
 # The error of random terms grows as the square root of the chain that they are added up in. A chain
@@ -108,7 +109,7 @@ def parameters(winograd: bool) -> list[Any]:
     ]
 
 
-@pytest.mark.parametrize("kernel_name", [n for n in available_kernels() if n != "reference"])
+@pytest.mark.parametrize("kernel_name", FAST)
 @pytest.mark.parametrize("distribution", DRAWS)
 @pytest.mark.parametrize(
     ("long_sums", "case", "winograd"), [*parameters(winograd=False), *parameters(winograd=True)]

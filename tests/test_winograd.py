@@ -11,6 +11,7 @@ from expected import output_like, torch_gradients
 from forced_winograd import forced_winograd
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from kernel_names import FAST as FAST_KERNELS
 from tolerance import assert_sums_equal
 from torch import Tensor
 
@@ -135,9 +136,7 @@ PHASES = case(
     "six_taps", "three in each phase of grad_input", (64, 64), (64, 64), kernel=(6, 6), stride=2
 )
 
-FAST = pytest.mark.parametrize(
-    "name", [name for name in convgrad_ext.available_kernels() if name != "reference"]
-)
+FAST = pytest.mark.parametrize("name", FAST_KERNELS)
 
 
 def passes(

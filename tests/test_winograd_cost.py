@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterator
 import pytest
 import torch
 import torch.nn.functional as F
+from kernel_names import FAST
 from torch import Tensor
 
 import convgrad_ext
@@ -18,9 +19,7 @@ from convgrad_ext import allow_winograd, conv2d, conv2d_input, conv2d_weight
 C, SIZE = 64, 26
 IMAGE, FILTERS = (1, C, SIZE, SIZE), (C, C, 3, 3)
 
-pytestmark = pytest.mark.parametrize(
-    "name", [name for name in convgrad_ext.available_kernels() if name != "reference"]
-)
+pytestmark = pytest.mark.parametrize("name", FAST)
 
 
 @pytest.fixture(autouse=True)

@@ -63,6 +63,18 @@ void store(const Tensor& real, const Tensor& images) {
   parts_of_images(images).copy_(real.unflatten(1, {images.size(1), kParts}));
 }
 
+// Calls `run` with memory for results, which is the images' own where tiles store numbers of their type.
+template <typename Stored, typename Run>
+void in_results(Tensor images, const Run& run) {
+  if (images.scalar_type() == c10::CppTypeToScalarType<Stored>::value) {
+    run(images);
+    return;
+  }
+  Tensor real = real_result(images);
+  run(real);
+  store(real, images);
+}
+
 // [C_out, 2, C_in, 2, K_h, K_w]: the part of the output, and that of the input.
 Tensor parts_of_weight(const Tensor& real) {
   return real.unflatten(1, {-1, kParts}).unflatten(0, {-1, kParts});
@@ -118,36 +130,34 @@ at::ScalarType dtype_of_tiles(at::ScalarType dtype) {
   return precise || exact ? at::kDouble : at::kFloat;
 }
 
-template <typename T>
-void forward_converted(const Tiles<T, T>& tiles, const ConvShape& shape, const Tensor& input,
+template <typename Stored, typename Sum>
+void forward_converted(const Tiles<Stored, Sum>& tiles, const ConvShape& shape, const Tensor& input,
                        const Tensor& weight, const std::optional<Tensor>& bias, Tensor& output) {
   const Tensor filters = converted_weight(weight);
   const std::optional<Tensor> sums = converted_bias(bias);
-  for_each_slice(real_shape(shape, input), sizeof(T), [&](const ConvShape& slice, Range images) {
-    const Tensor out = images_of(output, images);
-    Tensor result = real_result(out);
-    forward(tiles, slice, converted(images_of(input, images)), filters, sums, result);
-    store(result, out);
+  for_each_slice(real_shape(shape, input), sizeof(Sum), [&](const ConvShape& slice, Range images) {
+    in_results<Stored>(images_of(output, images), [&](Tensor& result) {
+      forward(tiles, slice, converted(images_of(input, images)), filters, sums, result);
+    });
   });
 }
 
-template <typename T>
-void grad_input_converted(const Tiles<T, T>& tiles, const ConvShape& shape, const Tensor& weight,
-                          const Tensor& grad_output, Tensor& gradient) {
+template <typename Stored, typename Sum>
+void grad_input_converted(const Tiles<Stored, Sum>& tiles, const ConvShape& shape,
+                          const Tensor& weight, const Tensor& grad_output, Tensor& gradient) {
   const Tensor filters = converted_weight(weight);
-  for_each_slice(real_shape(shape, weight), sizeof(T), [&](const ConvShape& slice, Range images) {
-    const Tensor out = images_of(gradient, images);
-    Tensor result = real_result(out);
-    grad_input(tiles, slice, filters, converted(images_of(grad_output, images)), result);
-    store(result, out);
+  for_each_slice(real_shape(shape, weight), sizeof(Sum), [&](const ConvShape& slice, Range images) {
+    in_results<Stored>(images_of(gradient, images), [&](Tensor& result) {
+      grad_input(tiles, slice, filters, converted(images_of(grad_output, images)), result);
+    });
   });
 }
 
-template <typename T>
-void grad_weight_converted(const Tiles<T, T>& tiles, const ConvShape& shape, const Tensor& input,
-                           const Tensor& grad_output, Tensor& gradient) {
+template <typename Sum>
+void grad_weight_converted(const Tiles<Sum, Sum>& tiles, const ConvShape& shape,
+                           const Tensor& input, const Tensor& grad_output, Tensor& gradient) {
   Tensor sum = empty_weight(gradient), part;
-  for_each_slice(real_shape(shape, input), sizeof(T), [&](const ConvShape& slice, Range images) {
+  for_each_slice(real_shape(shape, input), sizeof(Sum), [&](const ConvShape& slice, Range images) {
     if (images.lo > 0 && !part.defined()) part = at::empty_like(sum);
     Tensor& result = images.lo > 0 ? part : sum;
     grad_weight(tiles, slice, converted(images_of(input, images)),
@@ -176,10 +186,14 @@ std::vector<PlanReport> report_converted(Pass pass, const TileShape& tiles, cons
 
 template void forward_converted(const Tiles<float, float>&, const ConvShape&, const Tensor&,
                                 const Tensor&, const std::optional<Tensor>&, Tensor&);
+template void forward_converted(const Tiles<at::BFloat16, float>&, const ConvShape&, const Tensor&,
+                                const Tensor&, const std::optional<Tensor>&, Tensor&);
 template void forward_converted(const Tiles<double, double>&, const ConvShape&, const Tensor&,
                                 const Tensor&, const std::optional<Tensor>&, Tensor&);
 template void grad_input_converted(const Tiles<float, float>&, const ConvShape&, const Tensor&,
                                    const Tensor&, Tensor&);
+template void grad_input_converted(const Tiles<at::BFloat16, float>&, const ConvShape&,
+                                   const Tensor&, const Tensor&, Tensor&);
 template void grad_input_converted(const Tiles<double, double>&, const ConvShape&, const Tensor&,
                                    const Tensor&, Tensor&);
 template void grad_weight_converted(const Tiles<float, float>&, const ConvShape&, const Tensor&,

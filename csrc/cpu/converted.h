@@ -19,18 +19,18 @@ bool is_converted(at::ScalarType dtype);
 // The dtype of the tiles that serve a dtype: its own, or the one that it is converted to.
 at::ScalarType dtype_of_tiles(at::ScalarType dtype);
 
-template <typename T>
-void forward_converted(const Tiles<T, T>& tiles, const ConvShape& shape, const at::Tensor& input,
-                       const at::Tensor& weight, const std::optional<at::Tensor>& bias,
-                       at::Tensor& output);
+template <typename Stored, typename Sum>
+void forward_converted(const Tiles<Stored, Sum>& tiles, const ConvShape& shape,
+                       const at::Tensor& input, const at::Tensor& weight,
+                       const std::optional<at::Tensor>& bias, at::Tensor& output);
 
-template <typename T>
-void grad_input_converted(const Tiles<T, T>& tiles, const ConvShape& shape,
+template <typename Stored, typename Sum>
+void grad_input_converted(const Tiles<Stored, Sum>& tiles, const ConvShape& shape,
                           const at::Tensor& weight, const at::Tensor& grad_output,
                           at::Tensor& gradient);
 
-template <typename T>
-void grad_weight_converted(const Tiles<T, T>& tiles, const ConvShape& shape,
+template <typename Sum>
+void grad_weight_converted(const Tiles<Sum, Sum>& tiles, const ConvShape& shape,
                            const at::Tensor& input, const at::Tensor& grad_output,
                            at::Tensor& gradient);
 

@@ -24,11 +24,19 @@ using OptionalTensor = std::optional<Tensor>;
 struct TileSet {
   const Tiles<float, float>& (*floats)();
   const Tiles<double, double>& (*doubles)();
+  const Tiles<at::BFloat16, float>& (*bfloats)();  // the results
 
+  // For sums of the type that the dtype's numbers have in registers.
   template <typename Run>
-  void of(at::ScalarType dtype, const Run& run) const {
+  void of_sums(at::ScalarType dtype, const Run& run) const {
     if (dtype_of_tiles(dtype) == at::kFloat) return run(floats());
     run(doubles());
+  }
+  // With results of the dtype, where there are tiles for them.
+  template <typename Run>
+  void of(at::ScalarType dtype, const Run& run) const {
+    if (dtype == at::kBFloat16) return run(bfloats());
+    of_sums(dtype, run);
   }
 };
 
@@ -61,7 +69,7 @@ Kernel fast_kernel(const char* name, const char* isa, bool available, TileSet ti
       .grad_weight =
           [tiles](const ConvShape& shape, const Tensor& input, const Tensor& grad_output,
                   Tensor& result) {
-            tiles.of(input.scalar_type(), [&](const auto& t) {
+            tiles.of_sums(input.scalar_type(), [&](const auto& t) {
               if (is_converted(input.scalar_type()))
                 return grad_weight_converted(t, shape, input, grad_output, result);
               grad_weight(t, shape, input, grad_output, result);
@@ -86,28 +94,29 @@ Kernel fast_kernel(const char* name, const char* isa, bool available, TileSet ti
 // bfloat16 in pairs where a pass gains by them, and in float32 elsewhere.
 Kernel pair_kernel(bool available) {
   Kernel kernel = fast_kernel("avx512_bf16", "AVX-512 with BF16", available,
-                              {avx512_tiles<float, float>, avx512_tiles<double, double>});
+                              {avx512_tiles<float, float>, avx512_tiles<double, double>,
+                               avx512_tiles<at::BFloat16, float>});
   kernel.dtypes = {at::kBFloat16};
   kernel.forward = [single = kernel.forward](const ConvShape& shape, const Tensor& input,
                                              const Tensor& weight, const OptionalTensor& bias,
                                              Tensor& output) {
     if (!gains_by_pairs(Pass::kForward, shape)) return single(shape, input, weight, bias, output);
-    forward_in_pairs(avx512_bf16_tiles(), shape, input, weight, bias, output);
+    forward_in_pairs(avx512_bf16_tiles<at::BFloat16>(), shape, input, weight, bias, output);
   };
   kernel.grad_input = [single = kernel.grad_input](const ConvShape& shape, const Tensor& weight,
                                                    const Tensor& grad_output, Tensor& result) {
     if (!gains_by_pairs(Pass::kGradInput, shape)) return single(shape, weight, grad_output, result);
-    grad_input_in_pairs(avx512_bf16_tiles(), shape, weight, grad_output, result);
+    grad_input_in_pairs(avx512_bf16_tiles<at::BFloat16>(), shape, weight, grad_output, result);
   };
   kernel.grad_weight = [single = kernel.grad_weight](const ConvShape& shape, const Tensor& input,
                                                      const Tensor& grad_output, Tensor& result) {
     if (!gains_by_pairs(Pass::kGradWeight, shape)) return single(shape, input, grad_output, result);
-    grad_weight_in_pairs(avx512_bf16_tiles(), shape, input, grad_output, result);
+    grad_weight_in_pairs(avx512_bf16_tiles<float>(), shape, input, grad_output, result);
   };
   kernel.plan = [single = kernel.plan](Pass pass, const ConvShape& shape, const Tensor& input,
                                        const Tensor& weight, const Tensor& output) {
     if (!gains_by_pairs(pass, shape)) return single(pass, shape, input, weight, output);
-    return report_pairs(pass, avx512_bf16_tiles(), shape, input, weight, output);
+    return report_pairs(pass, avx512_bf16_tiles<at::BFloat16>(), shape, input, weight, output);
   };
   return kernel;
 }
@@ -120,12 +129,15 @@ std::vector<Kernel> fast_kernels() {
   const bool avx512 = avx2 && __builtin_cpu_supports("avx512f");
   fast.push_back(pair_kernel(avx512 && __builtin_cpu_supports("avx512bf16")));
   fast.push_back(fast_kernel("avx512", "AVX-512", avx512,
-                             {avx512_tiles<float, float>, avx512_tiles<double, double>}));
-  fast.push_back(fast_kernel("avx2", "AVX2+FMA", avx2,
-                             {avx2_tiles<float, float>, avx2_tiles<double, double>}));
+                             {avx512_tiles<float, float>, avx512_tiles<double, double>,
+                              avx512_tiles<at::BFloat16, float>}));
+  fast.push_back(fast_kernel(
+      "avx2", "AVX2+FMA", avx2,
+      {avx2_tiles<float, float>, avx2_tiles<double, double>, avx2_tiles<at::BFloat16, float>}));
 #endif
   fast.push_back(fast_kernel("baseline", "any", true,
-                             {baseline_tiles<float, float>, baseline_tiles<double, double>}));
+                             {baseline_tiles<float, float>, baseline_tiles<double, double>,
+                              baseline_tiles<at::BFloat16, float>}));
   return fast;
 }
 

@@ -55,8 +55,7 @@ void pair_up(const uint16_t* low, const uint16_t* high, int64_t count, uint32_t*
     std::copy_n(low, count, to);
     return;
   }
-  for (int64_t i = 0; i < count; ++i)
-    to[i] = low[i] | static_cast<uint32_t>(high[i]) << 16;
+  for (int64_t i = 0; i < count; ++i) to[i] = low[i] | static_cast<uint32_t>(high[i]) << 16;
 }
 
 // Adjacent numbers are pairs as they are, up to a last one.
@@ -95,8 +94,8 @@ Tensor in_pairs(const Tensor& tensor, Pairing pairing) {
   const Extents extents = Extents::of(t, pairing);
   if (is_paired(t, extents)) {
     const Tensor pairs = empty_pairs(t.to(at::kMeta), pairing);
-    return at::from_blob(t.data_ptr(), pairs.sizes(), pairs.strides(), [t](void*) {},
-                         t.options().dtype(at::kFloat));
+    return at::from_blob(
+        t.data_ptr(), pairs.sizes(), pairs.strides(), [t](void*) {}, t.options().dtype(at::kFloat));
   }
   Tensor pairs = empty_pairs(t, pairing);
   copy_pairs(reinterpret_cast<const uint16_t*>(t.const_data_ptr<at::BFloat16>()), extents,
@@ -131,27 +130,26 @@ bool gains_by_pairs(Pass pass, const ConvShape& shape) {
   return pass == Pass::kGradInput ? out > 1 : shape.N > 1 && in > 1;
 }
 
-void forward_in_pairs(const Tiles<float, float>& tiles, const ConvShape& shape, const Tensor& input,
-                      const Tensor& weight, const std::optional<Tensor>& bias, Tensor& output) {
+void forward_in_pairs(const Tiles<at::BFloat16, float>& tiles, const ConvShape& shape,
+                      const Tensor& input, const Tensor& weight, const std::optional<Tensor>& bias,
+                      Tensor& output) {
   const Tensor filters = in_pairs(weight, {1, 1});
   const std::optional<Tensor> sums = bias ? std::optional(bias->to(at::kFloat)) : std::nullopt;
   const auto run = [&](const ConvShape& slice, Range images) {
-    Tensor result = empty_sums(images_of(output, images));
+    Tensor result = images_of(output, images);
     forward(tiles, slice, in_pairs(images_of(input, images), channels_of(shape)), filters, sums,
             result);
-    images_of(output, images).copy_(result);
   };
   for_each_slice(paired(shape, Pass::kForward), sizeof(float), run);
 }
 
-void grad_input_in_pairs(const Tiles<float, float>& tiles, const ConvShape& shape,
+void grad_input_in_pairs(const Tiles<at::BFloat16, float>& tiles, const ConvShape& shape,
                          const Tensor& weight, const Tensor& grad_output, Tensor& gradient) {
   const Tensor filters = in_pairs(weight, {0, shape.groups});
   const auto run = [&](const ConvShape& slice, Range images) {
-    Tensor result = empty_sums(images_of(gradient, images));
-    grad_input(tiles, slice, filters,
-               in_pairs(images_of(grad_output, images), channels_of(shape)), result);
-    images_of(gradient, images).copy_(result);
+    Tensor result = images_of(gradient, images);
+    grad_input(tiles, slice, filters, in_pairs(images_of(grad_output, images), channels_of(shape)),
+               result);
   };
   for_each_slice(paired(shape, Pass::kGradInput), sizeof(float), run);
 }
@@ -183,7 +181,8 @@ std::vector<PlanReport> report_pairs(Pass pass, const TileShape& tiles, const Co
   const Pairing source = of_images ? kImages : channels_of(whole);
   const PassStrides of_tensors{
       strides(images_of(input, images), pass != Pass::kGradInput, source),
-      strides(weight, !of_images, pass == Pass::kForward ? Pairing{1, 1} : Pairing{0, whole.groups}),
+      strides(weight, !of_images,
+              pass == Pass::kForward ? Pairing{1, 1} : Pairing{0, whole.groups}),
       strides(images_of(output, images), pass != Pass::kForward, source)};
   std::vector<PlanReport> reports = report_plan(pass, tiles, slice, of_tensors);
   for (PlanReport& report : reports) {

@@ -23,11 +23,11 @@ namespace convgrad::cpu {
 // Whether the pass gains by pairs. Groups of few channels do not: float32 has tiles for them that pairs do not have.
 bool gains_by_pairs(Pass pass, const ConvShape& shape);
 
-void forward_in_pairs(const Tiles<float, float>& tiles, const ConvShape& shape,
+void forward_in_pairs(const Tiles<at::BFloat16, float>& tiles, const ConvShape& shape,
                       const at::Tensor& input, const at::Tensor& weight,
                       const std::optional<at::Tensor>& bias, at::Tensor& output);
 
-void grad_input_in_pairs(const Tiles<float, float>& tiles, const ConvShape& shape,
+void grad_input_in_pairs(const Tiles<at::BFloat16, float>& tiles, const ConvShape& shape,
                          const at::Tensor& weight, const at::Tensor& grad_output,
                          at::Tensor& gradient);
 

@@ -24,30 +24,30 @@ namespace {
 
 // The weight of a pass in panels, packed when the first phase needs it. It serves all phases: each has taps
 // of its own.
-template <typename Stored, typename Sum>
+template <typename Sum>
 class Panels {
  public:
   // `whole` has all the taps.
-  Panels(const Tiles<Stored, Sum>& tiles, const Gather& whole, const Stored* weight)
+  Panels(const SumTiles<Sum>& tiles, const Gather& whole, const Sum* weight)
       : order(PanelOrder::of(whole, tiles.lanes)), tiles(tiles), whole(whole), weight(weight) {}
 
   const PanelOrder order;
 
   const Sum* data() {
-    if (!packed.defined()) packed = WeightPacking<Stored, Sum>(tiles, whole, weight, order).run();
+    if (!packed.defined()) packed = WeightPacking<Sum>(tiles, whole, weight, order).run();
     return packed.template const_data_ptr<Sum>();
   }
 
  private:
-  const Tiles<Stored, Sum>& tiles;
+  const SumTiles<Sum>& tiles;
   const Gather& whole;
-  const Stored* weight;
+  const Sum* weight;
   at::Tensor packed;
 };
 
 template <typename Stored, typename Sum>
 void run_gather(const Tiles<Stored, Sum>& tiles, const Target& target, const Gather& g,
-                const Operands<Stored, Sum>& operands, Panels<Stored, Sum>& panels) {
+                const Operands<Stored, Sum>& operands, Panels<Sum>& panels) {
   const Blocking blocking = plan_gather(target, g).blocking;
   if (const auto* direct = std::get_if<DirectBlocking>(&blocking))
     gather_direct(tiles, g, operands, *direct, panels.data(), panels.order);
@@ -74,18 +74,6 @@ bool some_phase_is_empty(const Axis& axis) {
   return false;
 }
 
-// The bias as registers add it.
-template <typename Stored, typename Sum>
-at::Tensor sums_of_bias(const Tiles<Stored, Sum>& tiles, const at::Tensor& bias) {
-  if (std::is_same_v<Stored, Sum> && bias.is_contiguous()) return bias;
-  at::Tensor sums = allocate<Sum>(bias.numel());
-  tiles.load_rows({.from = bias.const_data_ptr<Stored>(),
-                   .step = bias.stride(0),
-                   .to = sums.mutable_data_ptr<Sum>(),
-                   .count = bias.numel()});
-  return sums;
-}
-
 }  // namespace
 
 Target target_of(const TileShape& tiles) {
@@ -100,12 +88,12 @@ void forward(const Tiles<Stored, Sum>& tiles, const ConvShape& whole, const at::
   const Problem problem = Problem{whole, of_tensors, {}}.with_pieces_as_pixels();
   const ConvShape& shape = problem.shape;
   const PassStrides& strides = problem.strides;
-  const at::Tensor sums = bias ? sums_of_bias(tiles, *bias) : at::Tensor();
-  const Operands<Stored, Sum> operands{
-      input.const_data_ptr<Stored>(), weight.const_data_ptr<Stored>(),
-      output.mutable_data_ptr<Stored>(), bias ? sums.const_data_ptr<Sum>() : nullptr};
+  const at::Tensor sums = bias ? bias->contiguous() : at::Tensor();
+  const Operands<Stored, Sum> operands{input.const_data_ptr<Sum>(), weight.const_data_ptr<Sum>(),
+                                       output.mutable_data_ptr<Stored>(),
+                                       bias ? sums.const_data_ptr<Sum>() : nullptr};
   const Gather g = gather_of_forward(shape, strides);
-  Panels<Stored, Sum> panels(tiles, g, operands.weight);
+  Panels<Sum> panels(tiles, g, operands.weight);
   run_gather(tiles, target_of(tiles), g, operands, panels);
 }
 
@@ -118,21 +106,21 @@ void grad_input(const Tiles<Stored, Sum>& tiles, const ConvShape& whole, const a
   const Problem problem =
       Problem{whole, of_tensors, {}}.with_pieces_as_pixels().with_patches_as_channels();
   const ConvShape& shape = problem.shape;
-  const Operands<Stored, Sum> operands{grad_output.const_data_ptr<Stored>(),
-                                       weight.const_data_ptr<Stored>(),
+  const Operands<Stored, Sum> operands{grad_output.const_data_ptr<Sum>(),
+                                       weight.const_data_ptr<Sum>(),
                                        grad_input.mutable_data_ptr<Stored>(), nullptr};
   const Gather g = gather_of_grad_input(problem);
   const Target target = target_of(tiles);
   if (some_phase_is_empty(shape.h) || some_phase_is_empty(shape.w)) grad_input.zero_();
   if (phases_are_depthwise(target, g, shape))
     return gather_phases(tiles, target, g, shape, operands);
-  Panels<Stored, Sum> panels(tiles, g, operands.weight);
+  Panels<Sum> panels(tiles, g, operands.weight);
   for_each_phase(g, shape,
                  [&](const Gather& phase) { run_gather(tiles, target, phase, operands, panels); });
 }
 
-template <typename Stored, typename Sum>
-void grad_weight(const Tiles<Stored, Sum>& tiles, const ConvShape& whole, const at::Tensor& input,
+template <typename Sum>
+void grad_weight(const Tiles<Sum, Sum>& tiles, const ConvShape& whole, const at::Tensor& input,
                  const at::Tensor& grad_output, at::Tensor& grad_weight) {
   const PassStrides of_tensors{Strides::of(input), Strides::of(grad_weight),
                                Strides::of(grad_output)};
@@ -140,9 +128,9 @@ void grad_weight(const Tiles<Stored, Sum>& tiles, const ConvShape& whole, const 
   const Problem problem = Problem{whole, of_tensors, {}}.with_pieces_as_pixels();
   const ConvShape& shape = problem.shape;
   const PassStrides& strides = problem.strides;
-  const WeightOperands<Stored> operands{{strides.input, input.const_data_ptr<Stored>()},
-                                        {strides.output, grad_output.const_data_ptr<Stored>()},
-                                        {strides.weight, grad_weight.mutable_data_ptr<Stored>()}};
+  const WeightOperands<Sum> operands{{strides.input, input.const_data_ptr<Sum>()},
+                                     {strides.output, grad_output.const_data_ptr<Sum>()},
+                                     {strides.weight, grad_weight.mutable_data_ptr<Sum>()}};
   const Blocking blocking = plan_grad_weight(target_of(tiles), shape, strides).blocking;
   if (const auto* winograd = std::get_if<WinogradWeightBlocking>(&blocking))
     return grad_weight_winograd(tiles, shape, *winograd, operands);
@@ -155,9 +143,13 @@ void grad_weight(const Tiles<Stored, Sum>& tiles, const ConvShape& whole, const 
 
 template void forward(const Tiles<float, float>&, const ConvShape&, const at::Tensor&,
                       const at::Tensor&, const std::optional<at::Tensor>&, at::Tensor&);
+template void forward(const Tiles<at::BFloat16, float>&, const ConvShape&, const at::Tensor&,
+                      const at::Tensor&, const std::optional<at::Tensor>&, at::Tensor&);
 template void forward(const Tiles<double, double>&, const ConvShape&, const at::Tensor&,
                       const at::Tensor&, const std::optional<at::Tensor>&, at::Tensor&);
 template void grad_input(const Tiles<float, float>&, const ConvShape&, const at::Tensor&,
+                         const at::Tensor&, at::Tensor&);
+template void grad_input(const Tiles<at::BFloat16, float>&, const ConvShape&, const at::Tensor&,
                          const at::Tensor&, at::Tensor&);
 template void grad_input(const Tiles<double, double>&, const ConvShape&, const at::Tensor&,
                          const at::Tensor&, at::Tensor&);

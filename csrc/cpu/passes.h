@@ -1,4 +1,4 @@
-// The three passes on the fast loops: operands -> plan -> run.
+// The three passes on the fast loops: operands -> plan -> run. Operands, and a bias, are of the type of sums.
 #pragma once
 
 #include <ATen/core/Tensor.h>
@@ -19,8 +19,8 @@ template <typename Stored, typename Sum>
 void grad_input(const Tiles<Stored, Sum>& tiles, const ConvShape& whole, const at::Tensor& weight,
                 const at::Tensor& grad_output, at::Tensor& grad_input);
 
-template <typename Stored, typename Sum>
-void grad_weight(const Tiles<Stored, Sum>& tiles, const ConvShape& whole, const at::Tensor& input,
+template <typename Sum>
+void grad_weight(const Tiles<Sum, Sum>& tiles, const ConvShape& whole, const at::Tensor& input,
                  const at::Tensor& grad_output, at::Tensor& grad_weight);
 
 // For these tiles, on this processor, with the present cache sizes, costs and permissions.

@@ -34,14 +34,12 @@ struct Target {
   // These may take half of them.
   bool is_crowded(int64_t places, int64_t step, int64_t width = kLine) const {
     constexpr int64_t kModulus = 4096;
-    const int64_t bytes = step % kModulus * tiles.stored_bytes;
+    const int64_t bytes = step % kModulus * tiles.sum_bytes;
     return product(places, std::max(width, std::gcd(bytes, kModulus))) > cache.l1d / 2;
   }
 
   // Whether this many elements are more than L2 holds.
-  bool exceeds_l2(int64_t elements) const {
-    return product(elements, tiles.stored_bytes) > cache.l2;
-  }
+  bool exceeds_l2(int64_t elements) const { return product(elements, tiles.sum_bytes) > cache.l2; }
 
   // Whether steps of this distance push what a tile has prefetched out of L1d before it is read.
   bool outrun_prefetch(int64_t step) const { return is_crowded(kStepsAhead, step); }

@@ -83,12 +83,12 @@ void for_each_phase(const Gather& grad_input, const ConvShape& shape, const Visi
 // The tensors of a gathering pass.
 template <typename Stored, typename Sum>
 struct Operands {
-  const Stored* source;
-  const Stored* weight;
+  const Sum* source;
+  const Sum* weight;
   Stored* destination;
   const Sum* bias;  // of every channel of the destination; null if there is none
 
-  const Stored* source_at(const Gather& g, int64_t n, int64_t c) const {
+  const Sum* source_at(const Gather& g, int64_t n, int64_t c) const {
     return source + n * g.source.n + c * g.source.c;
   }
   Stored* destination_at(const Gather& g, int64_t n, int64_t m) const {

@@ -46,7 +46,7 @@ struct PanelOrder {
 };
 
 // Packs a weight into panels of vectors of output channels; lanes beyond the last channel are zero.
-template <typename Stored, typename Sum>
+template <typename Sum>
 class WeightPacking {
  public:
   // Some channels of one panel.
@@ -55,7 +55,7 @@ class WeightPacking {
     Range channels;
   };
 
-  WeightPacking(const Tiles<Stored, Sum>& tiles, const Gather& g, const Stored* weight,
+  WeightPacking(const SumTiles<Sum>& tiles, const Gather& g, const Sum* weight,
                 const PanelOrder& order)
       : tiles(tiles), g(g), weight(weight), order(order) {}
 
@@ -81,7 +81,7 @@ class WeightPacking {
 
   // Packs some channels of a panel, the first of them to `vectors`; `buffer` has room for all of them.
   void pack_channels(int64_t panel, Range channels, Sum* vectors, Sum* buffer) const {
-    PackArgs<Stored, Sum> args = first_tap_of(panel, channels.lo);
+    PackArgs<Sum> args = first_tap_of(panel, channels.lo);
     args.vectors = vectors, args.count = channels.size();
     if (tap_by_tap()) return pack_taps(args);
     if (rows_are_gapless() && g.weight.c == to_right() * g.taps())
@@ -94,7 +94,7 @@ class WeightPacking {
   // next one. A piece has adjacent channels or lanes of one tap, or all taps of some.
   void fetch(const Item& item) const {
     if (item.channels.size() == 0) return;
-    const PackArgs<Stored, Sum> first = first_tap_of(item.panel, item.channels.lo);
+    const PackArgs<Sum> first = first_tap_of(item.panel, item.channels.lo);
     const bool lanes_inside = lanes_are_denser();
     const int64_t inside = lanes_inside ? first.lanes : item.channels.size();
     const int64_t pieces = lanes_inside ? item.channels.size() : first.lanes;
@@ -142,9 +142,9 @@ class WeightPacking {
     return Blocks::covering(g.C, std::clamp<int64_t>(kBlockBytes / bytes, 1, most));
   }
 
-  PackArgs<Stored, Sum> first_tap_of(int64_t panel, int64_t channel) const {
+  PackArgs<Sum> first_tap_of(int64_t panel, int64_t channel) const {
     const int64_t lane = panel % panel_count() * tiles.lanes;
-    PackArgs<Stored, Sum> args{};
+    PackArgs<Sum> args{};
     args.tensor = weight + g.h.tap(0) * g.weight.h + g.w.tap(0) * g.weight.w +
                   panel / panel_count() * g.weight_of_group + lane * g.weight.n +
                   channel * g.weight.c;
@@ -154,8 +154,8 @@ class WeightPacking {
   }
 
   // Tap by tap.
-  void pack_taps(PackArgs<Stored, Sum> args) const {
-    const PackArgs<Stored, Sum> first = args;
+  void pack_taps(PackArgs<Sum> args) const {
+    const PackArgs<Sum> first = args;
     args.step = g.weight.c, args.vector_stride = order.c;
     for (int64_t t_h : Range{0, g.h.T})
       for (int64_t t_w : Range{0, g.w.T}) {
@@ -166,7 +166,7 @@ class WeightPacking {
   }
 
   // All taps of all channels are transposed at once, and then sorted by tap.
-  void pack_gapless(PackArgs<Stored, Sum> args, Sum* buffer) const {
+  void pack_gapless(PackArgs<Sum> args, Sum* buffer) const {
     const int64_t channels = args.count;
     Sum* const vectors = args.vectors;
     const bool in_order = order.c == g.taps() * tiles.lanes;
@@ -182,8 +182,8 @@ class WeightPacking {
                           .count = channels});
   }
 
-  void pack_rows(PackArgs<Stored, Sum> args, int64_t channels, int64_t rows, int64_t taps) const {
-    const PackArgs<Stored, Sum> first = args;
+  void pack_rows(PackArgs<Sum> args, int64_t channels, int64_t rows, int64_t taps) const {
+    const PackArgs<Sum> first = args;
     args.step = to_right(), args.vector_stride = order.t_w, args.count = taps;
     for (int64_t c : Range{0, channels})
       for (int64_t row : Range{0, rows}) {
@@ -193,9 +193,9 @@ class WeightPacking {
       }
   }
 
-  const Tiles<Stored, Sum>& tiles;
+  const SumTiles<Sum>& tiles;
   const Gather& g;
-  const Stored* weight;
+  const Sum* weight;
   PanelOrder order;
 };
 

@@ -67,8 +67,8 @@ class PlaneStrip {
   }
 
   // Copies the sources of image i that are inside of it; the places of the others keep their zeros.
-  template <typename Stored, typename Sum>
-  void fill(const Tiles<Stored, Sum>& tiles, const Strides& strides, const Stored* image, int64_t i,
+  template <typename Sum>
+  void fill(const SumTiles<Sum>& tiles, const Strides& strides, const Sum* image, int64_t i,
             Sum* strip) const {
     for (const Copy& copy : copies)
       tiles.load_rows({.from = image + copy.y * strides.h + copy.x * strides.w,
@@ -81,8 +81,8 @@ class PlaneStrip {
   }
 
   // Prefetches what `fill` copies, if pixels of a row are adjacent: no processor foresees where the rows of other images are.
-  template <typename Stored>
-  void fetch(const Strides& strides, const Stored* image) const {
+  template <typename Sum>
+  void fetch(const Strides& strides, const Sum* image) const {
     if (strides.w == 1)
       prefetch_pieces(image + sources.lo * strides.h, sources.size(), strides.h, width);
   }

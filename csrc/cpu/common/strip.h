@@ -37,11 +37,11 @@ struct StripStrides {
   }
 };
 
-template <typename Stored, typename Sum>
+template <typename Sum>
 class Strip {
  public:
   // Of up to `channels` channels.
-  Strip(const Tiles<Stored, Sum>& tiles, const Walk& walk_h, const Walk& walk_w, const Band& band,
+  Strip(const SumTiles<Sum>& tiles, const Walk& walk_h, const Walk& walk_w, const Band& band,
         int64_t channels, bool adjacent)
       : tiles(&tiles),
         h(StripOrder::of(walk_h, band.ys)),
@@ -63,14 +63,14 @@ class Strip {
   }
 
   // Copies `channels` channels of an image, the first of which starts at `from`.
-  void fill(Sum* strip, const Strides& image, const Stored* from, int64_t channels) const {
+  void fill(Sum* strip, const Strides& image, const Sum* from, int64_t channels) const {
     if (adjacent) return fill_pixels(strip, image, from, channels);
     for (int64_t c : Range{0, channels})
       fill_channel(strip + c * strides.channel, from + c * image.c, image);
   }
 
  private:
-  void fill_pixels(Sum* strip, const Strides& image, const Stored* from, int64_t channels) const {
+  void fill_pixels(Sum* strip, const Strides& image, const Sum* from, int64_t channels) const {
     for (int64_t phase_h : phases_h)
       for (int64_t row : Range{0, h.sources_in(phase_h)})
         for (int64_t phase_w : phases_w)
@@ -85,14 +85,14 @@ class Strip {
                             .to_row = strides.pixel});
   }
 
-  void fill_channel(Sum* channel, const Stored* pixels, const Strides& image) const {
+  void fill_channel(Sum* channel, const Sum* pixels, const Strides& image) const {
     for (int64_t phase : phases_h)
       fill_rows(channel + phase * h.phase_size * strides.row,
                 pixels + h.first_source(phase) * image.h, h.sources_in(phase), image);
   }
 
   // The rows of a phase.
-  void fill_rows(Sum* to, const Stored* pixels, int64_t rows, const Strides& image) const {
+  void fill_rows(Sum* to, const Sum* pixels, int64_t rows, const Strides& image) const {
     const int64_t down = place(h.step, image.h);
     if (w.step == 2 && image.w == 1 && phases_w.size() == 2)
       return tiles->split_rows({.from = pixels + w.sources.lo,
@@ -113,7 +113,7 @@ class Strip {
                         .to_row = strides.row});
   }
 
-  const Tiles<Stored, Sum>* tiles;
+  const SumTiles<Sum>* tiles;
   StripOrder h, w;
   std::vector<int64_t> phases_h, phases_w;
   bool adjacent;  // whether the tensor has channels adjacent

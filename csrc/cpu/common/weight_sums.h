@@ -41,10 +41,10 @@ struct WeightSums {
 };
 
 // The tensors of grad_weight.
-template <typename Stored>
+template <typename Sum>
 struct WeightOperands {
-  Images<const Stored> input, grad_output;
-  Images<Stored> grad_weight;
+  Images<const Sum> input, grad_output;
+  Images<Sum> grad_weight;
 };
 
 // Adds the chunks of an item's sums, in their order, to the first.
@@ -55,21 +55,21 @@ void add_chunks(Sum* sums, int64_t size, int64_t chunks, int64_t from_chunk_to_c
 }
 
 // Stores the sums of a block as (c_out, c_in, k_h, k_w); their numbers are the taps.
-template <typename Stored, typename Sum>
-void store_block(const Tiles<Stored, Sum>& tiles, const WeightSums& layout,
+template <typename Sum>
+void store_block(const Tiles<Sum, Sum>& tiles, const WeightSums& layout,
                  const WeightSums::Item& item, int64_t block, const ConvShape& shape,
-                 const Sum* sums, const Images<Stored>& grad_weight) {
+                 const Sum* sums, const Images<Sum>& grad_weight) {
   const Range vectors = layout.vectors_of(block);
   const int64_t taps = shape.taps();
   const bool gapless = grad_weight.c == taps && grad_weight.h == shape.w.K && grad_weight.w == 1;
   for (int64_t v : Range{0, vectors.size()}) {
     const int64_t c_out = (vectors.lo + v) * layout.lanes;
-    UnpackArgs<Stored, Sum> args{};
+    UnpackArgs<Sum, Sum> args{};
     args.vectors = sums + v * layout.lanes;
     args.tensor = grad_weight.at(item.group * layout.C_out + c_out, item.channels.lo);
     args.lane_stride = grad_weight.n;
     args.lanes = std::min<int64_t>(layout.lanes, layout.C_out - c_out);
-    const UnpackArgs<Stored, Sum> first = args;
+    const UnpackArgs<Sum, Sum> first = args;
     if (gapless) {
       args.vector_stride = layout.vector_size(), args.step = 1;
       args.count = item.channels.size() * taps;

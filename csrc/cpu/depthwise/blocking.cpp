@@ -72,7 +72,7 @@ PlaneBlocking PlaneBlocking::of(const Target& target, const Gather& g) {
 }
 
 const char* PlaneBlocking::why_not(const Target& target, const Gather& g) {
-  if (!target.tiles.has_slides()) return kNoSlides;
+  if (target.tiles.pairs) return kPairs;
   if (!has_few_channels(g.groups, g.C, g.source)) return kManyChannels;
   if (g.groups == 1 && g.destination.w != 1) return kScattered;
   const int64_t row = PlaneStrip::size(g.h, g.w, 1, 1, target.tiles.lanes);
@@ -107,7 +107,7 @@ PlaneWeightBlocking PlaneWeightBlocking::of(const Target& target, const ConvShap
 const char* PlaneWeightBlocking::why_not(const Target& target, const ConvShape& shape,
                                          const Strides& input) {
   if (shape.N == 0) return kNoImages;
-  if (!target.tiles.has_slides()) return kNoSlides;
+  if (target.tiles.pairs) return kPairs;
   if (!has_few_channels(shape.groups, shape.C_in_per_group(), input)) return kManyChannels;
   if (has_many_filters(shape)) return kManyFilters;
   const int64_t bytes = product(of(target, shape).scratch_size(), target.tiles.sum_bytes);

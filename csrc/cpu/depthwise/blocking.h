@@ -13,7 +13,7 @@ namespace convgrad::cpu {
 // The most channels of a group, of several, for which lanes are pixels.
 constexpr int64_t kChannelsOfPlanes = 4;
 
-constexpr const char* kNoSlides = "there are no slides of pairs of numbers";
+constexpr const char* kPairs = "slides multiply single numbers, not pairs";
 
 // forward and grad_input with pixels of a row as lanes. A thread has the strips of one group of some images in a band
 // of rows, and computes one channel of the destination after the other.

@@ -59,7 +59,7 @@ ChannelBlocking ChannelBlocking::of(const Target& target, const Gather& g) {
 }
 
 const char* ChannelBlocking::why_not(const Target& target, const Gather& g) {
-  if (!target.tiles.has_slides()) return kNoSlides;
+  if (target.tiles.pairs) return kPairs;
   if (g.source.c != 1 || g.destination.c != 1) return kNotAdjacent;
   if (g.C != 1) return kSeveralChannels;
   if (g.groups < target.tiles.lanes) return kFewChannels;
@@ -74,7 +74,7 @@ MapBlocking MapBlocking::of(const Target& target, const Gather& g) {
 }
 
 const char* MapBlocking::why_not(const Target& target, const Gather& g) {
-  if (!target.tiles.has_slides()) return kNoSlides;
+  if (target.tiles.pairs) return kPairs;
   if (g.C != 1) return kSeveralChannels;
   if (g.groups < target.tiles.lanes) return kFewChannels;
   const MapLimits limits = MapLimits::of(g);
@@ -111,7 +111,7 @@ GroupBlocking GroupBlocking::of(const Target& target) {
 }
 
 const char* GroupBlocking::why_not(const Target& target, const Gather& g) {
-  if (!target.tiles.has_slides()) return kNoSlides;
+  if (target.tiles.pairs) return kPairs;
   if (g.source.c != 1 || g.destination.c != 1) return kNotAdjacent;
   const bool strided = g.w.step > 1 || g.w.pixel_step > 1;
   if (!ChannelGroups{g.groups, g.M, g.C}.fill_vectors(target.tiles.lanes, strided))
@@ -139,7 +139,7 @@ ChannelWeightBlocking ChannelWeightBlocking::of(const Target& target, const Conv
 const char* ChannelWeightBlocking::why_not(const Target& target, const ConvShape& shape,
                                            const Strides& input, const Strides& grad_output) {
   if (shape.N == 0) return kNoImages;
-  if (!target.tiles.has_slides()) return kNoSlides;
+  if (target.tiles.pairs) return kPairs;
   if (input.c != 1 || grad_output.c != 1) return kNotAdjacent;
   const int64_t C = shape.C_in_per_group();
   if (C == 1 && shape.groups < target.tiles.lanes) return kFewChannels;

@@ -133,15 +133,15 @@ class RowSlides {
 };
 
 // As [vectors][m][t_h][t_w][lanes].
-template <typename Stored, typename Sum>
-at::Tensor pack_vectors(const Tiles<Stored, Sum>& tiles, const Gather& g,
-                        const ChannelBlocking& blocking, const Stored* weight) {
+template <typename Sum>
+at::Tensor pack_vectors(const SumTiles<Sum>& tiles, const Gather& g,
+                        const ChannelBlocking& blocking, const Sum* weight) {
   at::Tensor packed = allocate<Sum>(blocking.packed_size(g));
   Sum* to = packed.mutable_data_ptr<Sum>();
-  const Stored* const first_tap = weight + g.h.tap(0) * g.weight.h + g.w.tap(0) * g.weight.w;
+  const Sum* const first_tap = weight + g.h.tap(0) * g.weight.h + g.w.tap(0) * g.weight.w;
   for (const ChannelVectors& some : blocking.vectors(g))
     for (int64_t row : Range{0, g.M * g.h.T}) {
-      const Stored* const of_row =
+      const Sum* const of_row =
           first_tap + row / g.h.T * g.weight.n + row % g.h.T * g.h.weight_step * g.weight.h;
       for (int64_t v : Range{0, some.vecs})
         tiles.pack({.tensor = of_row + (some.first + v * tiles.lanes) * g.weight_of_group,
@@ -164,18 +164,23 @@ struct LaneSources {
   const int64_t* index = nullptr;
 };
 
-template <typename Stored, typename Sum>
-class ChannelLoops {
+// Results of a row of pixels, in vectors of groups.
+template <typename Sum>
+struct ResultRow {
+  Sum* first;
+  int64_t pixel_stride;
+};
+
+// The sums of a row.
+template <typename Sum>
+class ChannelSlides {
  public:
-  ChannelLoops(const Tiles<Stored, Sum>& tiles, const Gather& g,
-               const Operands<Stored, Sum>& operands, const ChannelBlocking& blocking)
+  ChannelSlides(const SumTiles<Sum>& tiles, const Gather& g, const ChannelBlocking& blocking)
       : tiles(tiles),
         g(g),
-        operands(operands),
         blocking(blocking),
         slides(RowSlides::of(g, blocking)),
-        pixels_apart(TapGroup::pixels_apart(g.w)),
-        in_place(g.M == 1 && g.destination.c == 1) {}
+        pixels_apart(TapGroup::pixels_apart(g.w)) {}
 
   // One run for each row of taps that row y of the destination meets.
   void set_runs(int64_t y, std::vector<Run>& runs) const {
@@ -184,39 +189,16 @@ class ChannelLoops {
       runs.push_back({g.h.source(y, t) * g.source.h, t * g.w.T * blocking.width});
   }
 
-  // Row y in the groups of some vectors, whose source and packed weight are given. `sums` has room for results that are
-  // not computed in place.
-  void run(int64_t n, int64_t y, const ChannelVectors& some, const LaneSources<Sum>& source,
-           const Sum* weight, const std::vector<Run>& runs, Sum* sums) const {
-    for (int64_t m : Range{0, g.M}) {
-      const Row row = row_of(n, y, some.first * g.M + m, sums);
-      for (const ChannelSlide& slide : slides)
-        add_slide(slide, some.vecs, runs, source, weight, row);
-      if (operands.bias) add_bias(operands.bias + some.first * g.M + m, some.vecs, row);
-      if (!in_place) store(n, y, some, m, sums);
-      weight += product(g.C, g.taps(), blocking.width);
-    }
+  // For one channel of each group of some vectors, whose source and packed weight are given.
+  void add_to(const ResultRow<Sum>& row, int64_t vecs, const LaneSources<Sum>& source,
+              const Sum* weight, const std::vector<Run>& runs) const {
+    for (const ChannelSlide& slide : slides) add_slide(slide, vecs, runs, source, weight, row);
   }
 
  private:
-  // Results of a row of pixels, in vectors of groups.
-  struct Row {
-    Sum* first;
-    int64_t pixel_stride;
-  };
-
-  Stored* destination(int64_t n, int64_t y, int64_t channel) const {
-    return operands.destination_at(g, n, channel) + g.h.pixel(y) * g.destination.h +
-           g.w.pixel(0) * g.destination.w;
-  }
-
-  Row row_of(int64_t n, int64_t y, int64_t channel, Sum* sums) const {
-    if (!in_place) return {sums, blocking.width};
-    return {as_sums<Sum>(destination(n, y, channel)), g.w.pixel_step * g.destination.w};
-  }
-
   void add_slide(const ChannelSlide& slide, int64_t vecs, const std::vector<Run>& runs,
-                 const LaneSources<Sum>& source, const Sum* weight, const Row& row) const {
+                 const LaneSources<Sum>& source, const Sum* weight,
+                 const ResultRow<Sum>& row) const {
     SlideArgs<Sum> args{};
     args.source = source.first + slide.source;
     args.source_stride = place(pixels_apart, place(g.w.step, g.source.w));
@@ -234,8 +216,54 @@ class ChannelLoops {
     tiles.slide[kind][vecs][slide.pixels][std::max<int64_t>(1, slide.taps)](args);
   }
 
+  const SumTiles<Sum>& tiles;
+  const Gather& g;
+  const ChannelBlocking& blocking;
+  const std::vector<ChannelSlide> slides;
+  const int64_t pixels_apart;
+};
+
+// The same with the destination: where tiles cannot write into it, a row of sums is stored behind them.
+template <typename Stored, typename Sum>
+class ChannelLoops {
+ public:
+  ChannelLoops(const Tiles<Stored, Sum>& tiles, const Gather& g,
+               const Operands<Stored, Sum>& operands, const ChannelBlocking& blocking)
+      : tiles(tiles),
+        g(g),
+        operands(operands),
+        blocking(blocking),
+        slides(tiles, g, blocking),
+        in_place(tiles.in_place && g.M == 1 && g.destination.c == 1) {}
+
+  void set_runs(int64_t y, std::vector<Run>& runs) const { slides.set_runs(y, runs); }
+
+  // Row y in the groups of some vectors, whose source and packed weight are given. `sums` has room for results that are
+  // not computed in place.
+  void run(int64_t n, int64_t y, const ChannelVectors& some, const LaneSources<Sum>& source,
+           const Sum* weight, const std::vector<Run>& runs, Sum* sums) const {
+    for (int64_t m : Range{0, g.M}) {
+      const ResultRow<Sum> row = row_of(n, y, some.first * g.M + m, sums);
+      slides.add_to(row, some.vecs, source, weight, runs);
+      if (operands.bias) add_bias(operands.bias + some.first * g.M + m, some.vecs, row);
+      if (!in_place) store(n, y, some, m, sums);
+      weight += product(g.C, g.taps(), blocking.width);
+    }
+  }
+
+ private:
+  Stored* destination(int64_t n, int64_t y, int64_t channel) const {
+    return operands.destination_at(g, n, channel) + g.h.pixel(y) * g.destination.h +
+           g.w.pixel(0) * g.destination.w;
+  }
+
+  ResultRow<Sum> row_of(int64_t n, int64_t y, int64_t channel, Sum* sums) const {
+    if (!in_place) return {sums, blocking.width};
+    return {as_sums<Sum>(destination(n, y, channel)), g.w.pixel_step * g.destination.w};
+  }
+
   // To each vector at once: the next one, if it overlaps this one, begins again.
-  void add_bias(const Sum* bias, int64_t vecs, const Row& row) const {
+  void add_bias(const Sum* bias, int64_t vecs, const ResultRow<Sum>& row) const {
     for (int64_t x : Range{0, g.w.D})
       for (int64_t lane : Range{0, vecs * tiles.lanes})
         row.first[x * row.pixel_stride + lane] += bias[lane * g.M];
@@ -256,8 +284,7 @@ class ChannelLoops {
   const Gather& g;
   const Operands<Stored, Sum>& operands;
   const ChannelBlocking& blocking;
-  const std::vector<ChannelSlide> slides;
-  const int64_t pixels_apart;
+  const ChannelSlides<Sum> slides;
   const bool in_place;  // whether tiles write into the destination
 };
 

@@ -23,8 +23,8 @@ void gather_channels(const Tiles<Stored, Sum>& tiles, const Gather& g,
       loops.set_runs(y, runs);
       const Sum* weight = packed.const_data_ptr<Sum>();
       for (const ChannelVectors& some : vectors) {
-        const Stored* const source = operands.source_at(g, n, some.first);
-        loops.run(n, y, some, {as_sums<Sum>(source)}, weight, runs, sums.mutable_data_ptr<Sum>());
+        const Sum* const source = operands.source_at(g, n, some.first);
+        loops.run(n, y, some, {source}, weight, runs, sums.mutable_data_ptr<Sum>());
         // Vectors of one pixel after the other are too far apart for the processor to see a stream.
         if (blocking.fetches_rows && y + 1 < g.h.D)
           for (int64_t row : g.h.new_sources_of(y + 1))
@@ -37,6 +37,8 @@ void gather_channels(const Tiles<Stored, Sum>& tiles, const Gather& g,
 
 template void gather_channels(const Tiles<float, float>&, const Gather&,
                               const Operands<float, float>&, const ChannelBlocking&);
+template void gather_channels(const Tiles<at::BFloat16, float>&, const Gather&,
+                              const Operands<at::BFloat16, float>&, const ChannelBlocking&);
 template void gather_channels(const Tiles<double, double>&, const Gather&,
                               const Operands<double, double>&, const ChannelBlocking&);
 

@@ -21,7 +21,7 @@ template <typename Stored, typename Sum>
 class MapLoops {
  public:
   MapLoops(const Tiles<Stored, Sum>& tiles, const Gather& g, const Operands<Stored, Sum>& operands,
-           const MapBlocking& blocking, Stored* scratch)
+           const MapBlocking& blocking, Sum* scratch)
       : tiles(tiles),
         g(g),
         operands(operands),
@@ -29,15 +29,15 @@ class MapLoops {
         source(scratch),
         results(scratch + blocking.source_size),
         copies(gather_of_copies(g, blocking.channels.width)),
-        of_copies{.source = source, .weight = nullptr, .destination = results, .bias = nullptr},
-        loops(tiles, copies, of_copies, blocking.channels) {}
+        slides(tiles, copies, blocking.channels) {}
 
   void run(int64_t n, const ChannelVectors& some, const Sum* weight, std::vector<Run>& runs) {
     copy(n, some);
     for (int64_t m : Range{0, g.M}) {
       for (int64_t y : Range{0, g.h.D}) {
-        loops.set_runs(y, runs);
-        loops.run(0, y, {0, some.vecs}, {as_sums<Sum>(source)}, weight, runs, nullptr);
+        slides.set_runs(y, runs);
+        slides.add_to({results + y * copies.destination.h, copies.destination.w}, some.vecs,
+                      {source}, weight, runs);
       }
       if (operands.bias) add_bias(operands.bias + some.first * g.M + m, some.vecs);
       store(n, some, m);
@@ -91,10 +91,9 @@ class MapLoops {
   const Gather& g;
   const Operands<Stored, Sum>& operands;
   const MapBlocking& blocking;
-  Stored *const source, *const results;
+  Sum *const source, *const results;
   const Gather copies;
-  Operands<Stored, Sum> of_copies;
-  const ChannelLoops<Stored, Sum> loops;
+  const ChannelSlides<Sum> slides;
 };
 
 }  // namespace
@@ -109,8 +108,8 @@ void gather_maps(const Tiles<Stored, Sum>& tiles, const Gather& g,
   const int64_t of_vector = product(g.M, g.taps(), channels.width);
   const int64_t work = product(g.h.D, g.w.D, of_vector);
   at::parallel_for(0, g.N * count, grain_of(work), [&](int64_t begin, int64_t end) {
-    const at::Tensor scratch = allocate<Stored>(blocking.scratch_size());
-    MapLoops<Stored, Sum> loops(tiles, g, operands, blocking, scratch.mutable_data_ptr<Stored>());
+    const at::Tensor scratch = allocate<Sum>(blocking.scratch_size());
+    MapLoops<Stored, Sum> loops(tiles, g, operands, blocking, scratch.mutable_data_ptr<Sum>());
     std::vector<Run> runs;
     for (int64_t i : Range{begin, end})
       loops.run(i / count, vectors[i % count], packed.const_data_ptr<Sum>() + i % count * of_vector,
@@ -120,6 +119,8 @@ void gather_maps(const Tiles<Stored, Sum>& tiles, const Gather& g,
 
 template void gather_maps(const Tiles<float, float>&, const Gather&, const Operands<float, float>&,
                           const MapBlocking&);
+template void gather_maps(const Tiles<at::BFloat16, float>&, const Gather&,
+                          const Operands<at::BFloat16, float>&, const MapBlocking&);
 template void gather_maps(const Tiles<double, double>&, const Gather&,
                           const Operands<double, double>&, const MapBlocking&);
 

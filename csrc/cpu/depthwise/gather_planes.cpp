@@ -91,16 +91,15 @@ class PlaneLoops {
     fill_strips(tiles, g, operands, blocking, band.strip, images, group, strips);
     if (blocking.fetches_next && group + 1 < g.groups) fetch(images, group + 1);
     for (int64_t m : Range{0, g.M}) {
-      const Stored* const channel = operands.weight + group * g.weight_of_group + m * g.weight.n;
-      const Sum* const weight = as_sums<Sum>(channel);
+      const Sum* const weight = operands.weight + group * g.weight_of_group + m * g.weight.n;
       if (is_finite(weight))
         add_slides(weight);
       else
         for (int64_t n : images)
           for (int64_t y : band.ys) {
             Sum* const row = sums_of(n - images.lo) + (y - band.ys.lo) * blocking.row.width;
-            for_each_sum_of_meetings<Sum>(g, operands.source_at(g, n, group * g.C), channel, y,
-                                          [&](int64_t x, Sum sum) { row[x] = sum; });
+            for_each_sum_of_meetings<Sum>(g, {tiles.pairs}, operands.source_at(g, n, group * g.C),
+                                          weight, y, [&](int64_t x, Sum sum) { row[x] = sum; });
           }
       for (int64_t n : images) store(n, group * g.M + m, sums_of(n - images.lo));
     }
@@ -187,6 +186,8 @@ void gather_planes(const Tiles<Stored, Sum>& tiles, const Gather& g,
 
 template void gather_planes(const Tiles<float, float>&, const Gather&,
                             const Operands<float, float>&, const PlaneBlocking&);
+template void gather_planes(const Tiles<at::BFloat16, float>&, const Gather&,
+                            const Operands<at::BFloat16, float>&, const PlaneBlocking&);
 template void gather_planes(const Tiles<double, double>&, const Gather&,
                             const Operands<double, double>&, const PlaneBlocking&);
 

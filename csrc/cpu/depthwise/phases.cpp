@@ -25,7 +25,7 @@ struct Parts {
   Blocks groups, images;
 
   static Parts of(const Target& target, const Gather& whole, const ConvShape& shape) {
-    const int64_t plane = product(whole.C, shape.output_pixels(), target.tiles.stored_bytes);
+    const int64_t plane = product(whole.C, shape.output_pixels(), target.tiles.sum_bytes);
     const int64_t planes = std::max<int64_t>(1, target.cache.sixteenths(4) / plane);
     const bool adjacent = whole.source.c == 1;  // a row has the channels of all groups
     const Blocks groups = Blocks::covering(
@@ -84,6 +84,8 @@ void gather_phases(const Tiles<Stored, Sum>& tiles, const Target& target, const 
 
 template void gather_phases(const Tiles<float, float>&, const Target&, const Gather&,
                             const ConvShape&, const Operands<float, float>&);
+template void gather_phases(const Tiles<at::BFloat16, float>&, const Target&, const Gather&,
+                            const ConvShape&, const Operands<at::BFloat16, float>&);
 template void gather_phases(const Tiles<double, double>&, const Target&, const Gather&,
                             const ConvShape&, const Operands<double, double>&);
 

@@ -49,11 +49,11 @@ std::vector<TapSlide> slides_of_row(const Walk& w, int64_t to_source, int64_t to
   return slides;
 }
 
-template <typename Stored, typename Sum>
+template <typename Sum>
 class ChannelWeightLoops {
  public:
-  ChannelWeightLoops(const Tiles<Stored, Sum>& tiles, const ConvShape& shape,
-                     const ChannelWeightBlocking& blocking, const WeightOperands<Stored>& operands)
+  ChannelWeightLoops(const Tiles<Sum, Sum>& tiles, const ConvShape& shape,
+                     const ChannelWeightBlocking& blocking, const WeightOperands<Sum>& operands)
       : tiles(tiles),
         blocking(blocking),
         operands(operands),
@@ -81,8 +81,8 @@ class ChannelWeightLoops {
         for (int64_t i : Range{0, blocking.M * blocking.C}) {
           const Sum* const grad =
               grad_of_row(n, y, vectors[v].first * blocking.M + i / blocking.C, grads);
-          const Source source{as_sums<Sum>(operands.input.at(n, sources[v].first)),
-                              sources[v].index.data(), i % blocking.C};
+          const Source source{operands.input.at(n, sources[v].first), sources[v].index.data(),
+                              i % blocking.C};
           for (const TapSlide& slide : slides) add_slide(slide, columns, source, grad, to);
           if (blocking.fetches_rows && y + 1 < h.D) fetch_row(y + 1, source.first, grad);
           to += blocking.taps * tiles.lanes;
@@ -93,7 +93,7 @@ class ChannelWeightLoops {
   // Adds the chunks of a part, which are `apart` elements from each other, and stores the taps.
   void store(Range groups, Sum* sums, int64_t apart) const {
     add_chunks(sums, blocking.item_size(), blocking.chunks.count, apart);
-    const Images<Stored>& grad_weight = operands.grad_weight;
+    const Images<Sum>& grad_weight = operands.grad_weight;
     for (const ChannelVectors& some : ChannelVectors::of(groups, tiles.lanes, 1)) {
       const int64_t skip = std::max<int64_t>(0, groups.lo - some.first);  // lanes of another part
       const int64_t c_out = (some.first + skip) * blocking.M;
@@ -131,9 +131,9 @@ class ChannelWeightLoops {
 
   // A row of grad_output in vectors of groups: in the tensor, or in `grads` where groups are not adjacent there.
   const Sum* grad_of_row(int64_t n, int64_t y, int64_t channel, Sum* grads) const {
-    const Images<const Stored>& grad_output = operands.grad_output;
-    const Stored* const row = grad_output.at(n, channel) + y * grad_output.h;
-    if (blocking.M == 1) return as_sums<Sum>(row);
+    const Images<const Sum>& grad_output = operands.grad_output;
+    const Sum* const row = grad_output.at(n, channel) + y * grad_output.h;
+    if (blocking.M == 1) return row;
     tiles.pack({.tensor = row,
                 .step = grad_output.w,
                 .lane_stride = blocking.M * grad_output.c,
@@ -164,9 +164,9 @@ class ChannelWeightLoops {
     }
   }
 
-  const Tiles<Stored, Sum>& tiles;
+  const Tiles<Sum, Sum>& tiles;
   const ChannelWeightBlocking& blocking;
-  const WeightOperands<Stored>& operands;
+  const WeightOperands<Sum>& operands;
   const ChannelGroups groups_of_lanes;
   const Walk h, w;
   const int64_t to_grad;  // from pixel to pixel of a row of grad_output
@@ -176,11 +176,10 @@ class ChannelWeightLoops {
 
 }  // namespace
 
-template <typename Stored, typename Sum>
-void weight_channels(const Tiles<Stored, Sum>& tiles, const ConvShape& shape,
-                     const ChannelWeightBlocking& blocking,
-                     const WeightOperands<Stored>& operands) {
-  const ChannelWeightLoops<Stored, Sum> loops(tiles, shape, blocking, operands);
+template <typename Sum>
+void weight_channels(const Tiles<Sum, Sum>& tiles, const ConvShape& shape,
+                     const ChannelWeightBlocking& blocking, const WeightOperands<Sum>& operands) {
+  const ChannelWeightLoops<Sum> loops(tiles, shape, blocking, operands);
   const int64_t parts = blocking.parts.count, chunks = blocking.chunks.count;
   const int64_t rows = product(shape.N, shape.h.O);
   const at::Tensor sums = allocate<Sum>(blocking.sums_size());

@@ -51,18 +51,18 @@ class WeightBand {
 };
 
 // One pass: the values that its items share.
-template <typename Stored, typename Sum>
+template <typename Sum>
 struct PlaneWeightPass {
-  const Tiles<Stored, Sum>& tiles;
+  const Tiles<Sum, Sum>& tiles;
   const ConvShape& shape;
   const PlaneWeightBlocking& blocking;
-  const WeightOperands<Stored>& operands;
+  const WeightOperands<Sum>& operands;
   Walk h{}, w{};
   std::vector<WeightBand> bands;
 
-  static PlaneWeightPass of(const Tiles<Stored, Sum>& tiles, const ConvShape& shape,
+  static PlaneWeightPass of(const Tiles<Sum, Sum>& tiles, const ConvShape& shape,
                             const PlaneWeightBlocking& blocking,
-                            const WeightOperands<Stored>& operands) {
+                            const WeightOperands<Sum>& operands) {
     PlaneWeightPass pass{tiles, shape, blocking, operands, shape.h.outputs(), shape.w.outputs(),
                          {}};
     for (int64_t i : Range{0, blocking.rows.count})
@@ -72,10 +72,10 @@ struct PlaneWeightPass {
 };
 
 // The items of a thread: each is one output channel in one chunk.
-template <typename Stored, typename Sum>
+template <typename Sum>
 class PlaneWeightLoops {
  public:
-  PlaneWeightLoops(const PlaneWeightPass<Stored, Sum>& pass, Sum* scratch)
+  PlaneWeightLoops(const PlaneWeightPass<Sum>& pass, Sum* scratch)
       : pass(pass),
         tiles(pass.tiles),
         blocking(pass.blocking),
@@ -161,8 +161,8 @@ class PlaneWeightLoops {
     return sum[0];
   }
 
-  const PlaneWeightPass<Stored, Sum>& pass;
-  const Tiles<Stored, Sum>& tiles;
+  const PlaneWeightPass<Sum>& pass;
+  const Tiles<Sum, Sum>& tiles;
   const PlaneWeightBlocking& blocking;
   // Whose copies the scratch has: null before the first item.
   const WeightBand* last = nullptr;
@@ -173,9 +173,9 @@ class PlaneWeightLoops {
 };
 
 // Meeting by meeting, because the product of an infinite pixel and a zero beyond the end of a row is NaN.
-template <typename Stored, typename Sum>
-Sum sum_of_meetings(const PlaneWeightPass<Stored, Sum>& pass, int64_t c_out, int64_t c_in,
-                    int64_t k_h, int64_t k_w) {
+template <typename Sum>
+Sum sum_of_meetings(const PlaneWeightPass<Sum>& pass, int64_t c_out, int64_t c_in, int64_t k_h,
+                    int64_t k_w) {
   const auto& [input, grad_output, grad_weight] = pass.operands;
   const Range ys = pass.shape.h.outputs_of_tap(k_h), xs = pass.shape.w.outputs_of_tap(k_w);
   Sum sum = 0;
@@ -189,10 +189,10 @@ Sum sum_of_meetings(const PlaneWeightPass<Stored, Sum>& pass, int64_t c_out, int
 }
 
 // Adds the chunks in their order, and stores the taps of one output channel.
-template <typename Stored, typename Sum>
-void store_taps(const PlaneWeightPass<Stored, Sum>& pass, const Sum* taps, int64_t c_out) {
+template <typename Sum>
+void store_taps(const PlaneWeightPass<Sum>& pass, const Sum* taps, int64_t c_out) {
   const ConvShape& shape = pass.shape;
-  const Images<Stored>& grad_weight = pass.operands.grad_weight;
+  const Images<Sum>& grad_weight = pass.operands.grad_weight;
   const int64_t chunk_size = shape.C_out * pass.blocking.C_in * shape.taps();
   const Range inputs = shape.inputs_of(c_out);
   for (int64_t c : Range{0, inputs.size()})
@@ -203,24 +203,23 @@ void store_taps(const PlaneWeightPass<Stored, Sum>& pass, const Sum* taps, int64
         for (int64_t chunk : Range{1, pass.blocking.chunks.count})
           sum += taps[chunk * chunk_size + tap];
         if (!std::isfinite(sum)) sum = sum_of_meetings(pass, c_out, inputs.lo + c, k_h, k_w);
-        grad_weight.at(c_out, c)[k_h * grad_weight.h + k_w * grad_weight.w] =
-            static_cast<Stored>(sum);
+        grad_weight.at(c_out, c)[k_h * grad_weight.h + k_w * grad_weight.w] = static_cast<Sum>(sum);
       }
 }
 
 }  // namespace
 
-template <typename Stored, typename Sum>
-void weight_planes(const Tiles<Stored, Sum>& tiles, const ConvShape& shape,
-                   const PlaneWeightBlocking& blocking, const WeightOperands<Stored>& operands) {
-  const auto pass = PlaneWeightPass<Stored, Sum>::of(tiles, shape, blocking, operands);
+template <typename Sum>
+void weight_planes(const Tiles<Sum, Sum>& tiles, const ConvShape& shape,
+                   const PlaneWeightBlocking& blocking, const WeightOperands<Sum>& operands) {
+  const auto pass = PlaneWeightPass<Sum>::of(tiles, shape, blocking, operands);
   const int64_t chunks = blocking.chunks.count, item_taps = blocking.C_in * shape.taps();
   const at::Tensor taps = allocate<Sum>(blocking.taps_size(shape));
   Sum* const all = taps.mutable_data_ptr<Sum>();
   const int64_t work = product(blocking.chunks.size, blocking.grad_size(), item_taps);
   at::parallel_for(0, chunks * shape.C_out, grain_of(work), [&](int64_t begin, int64_t end) {
     const at::Tensor scratch = allocate<Sum>(blocking.scratch_size());
-    PlaneWeightLoops<Stored, Sum> loops(pass, scratch.mutable_data_ptr<Sum>());
+    PlaneWeightLoops<Sum> loops(pass, scratch.mutable_data_ptr<Sum>());
     for (int64_t i : Range{begin, end})
       loops.run(i % shape.C_out, blocking.chunks.at(i / shape.C_out, blocking.bands()),
                 all + i * item_taps);

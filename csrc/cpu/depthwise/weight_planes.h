@@ -7,8 +7,8 @@
 
 namespace convgrad::cpu {
 
-template <typename Stored, typename Sum>
-void weight_planes(const Tiles<Stored, Sum>& tiles, const ConvShape& shape,
-                   const PlaneWeightBlocking& blocking, const WeightOperands<Stored>& operands);
+template <typename Sum>
+void weight_planes(const Tiles<Sum, Sum>& tiles, const ConvShape& shape,
+                   const PlaneWeightBlocking& blocking, const WeightOperands<Sum>& operands);
 
 }  // namespace convgrad::cpu

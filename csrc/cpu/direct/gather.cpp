@@ -35,7 +35,7 @@ struct Item {
 template <typename Stored, typename Sum>
 class BandLoops {
  public:
-  BandLoops(const DirectPass<Stored, Sum>& pass, const Band& band, const Strip<Stored, Sum>& strip,
+  BandLoops(const DirectPass<Stored, Sum>& pass, const Band& band, const Strip<Sum>& strip,
             const SourceLayout& layout, Sum* scratch)
       : pass(pass),
         tiles(pass.tiles),
@@ -119,7 +119,7 @@ class BandLoops {
 
   const Sum* source_of(const Item& item, Range channels, int64_t n) const {
     if (blocking.strips) return copies + (n - item.images.lo) * blocking.strip_image;
-    return as_sums<Sum>(pass.operands.source_at(g, n, item.group * g.C + channels.lo));
+    return pass.operands.source_at(g, n, item.group * g.C + channels.lo);
   }
 
   // Where the results of one image and one block are added up.
@@ -215,7 +215,7 @@ class BandLoops {
   const Tiles<Stored, Sum>& tiles;
   const Gather& g;
   const DirectBlocking& blocking;
-  const Strip<Stored, Sum>& strip;
+  const Strip<Sum>& strip;
   Schedule schedule;
   Reduction reduction;
   const bool straight;  // whether tiles write into the destination, whose lanes are adjacent
@@ -250,8 +250,8 @@ void gather_direct(const Tiles<Stored, Sum>& tiles, const Gather& g,
     const at::Tensor scratch = allocate<Sum>(blocking.scratch_size());
     for (int64_t band = begin / items; band * items < end; ++band) {
       const Band pixels = band_at(blocking, g, band);
-      const Strip<Stored, Sum> strip(tiles, g.h, g.w, pixels, blocking.chains.channels.size,
-                                     g.source.c == 1);
+      const Strip<Sum> strip(tiles, g.h, g.w, pixels, blocking.chains.channels.size,
+                             g.source.c == 1);
       const SourceLayout layout =
           blocking.strips ? strip.layout(g.h, g.w) : SourceLayout::of_tensor(g.h, g.w, g.source);
       BandLoops<Stored, Sum> loops(pass, pixels, strip, layout, scratch.mutable_data_ptr<Sum>());
@@ -265,6 +265,9 @@ void gather_direct(const Tiles<Stored, Sum>& tiles, const Gather& g,
 template void gather_direct(const Tiles<float, float>&, const Gather&,
                             const Operands<float, float>&, const DirectBlocking&, const float*,
                             const PanelOrder&);
+template void gather_direct(const Tiles<at::BFloat16, float>&, const Gather&,
+                            const Operands<at::BFloat16, float>&, const DirectBlocking&,
+                            const float*, const PanelOrder&);
 template void gather_direct(const Tiles<double, double>&, const Gather&,
                             const Operands<double, double>&, const DirectBlocking&, const double*,
                             const PanelOrder&);

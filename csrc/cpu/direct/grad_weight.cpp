@@ -12,21 +12,21 @@
 namespace convgrad::cpu {
 namespace {
 
-template <typename Stored, typename Sum>
+template <typename Sum>
 struct WeightPass {
-  const Tiles<Stored, Sum>& tiles;
+  const Tiles<Sum, Sum>& tiles;
   const ConvShape& shape;
   const WeightBlocking& blocking;
-  const WeightOperands<Stored>& operands;
+  const WeightOperands<Sum>& operands;
 };
 
 // A thread's item over one stretch: packs grad_output, and adds the products of every tap to the item's sums.
-template <typename Stored, typename Sum>
+template <typename Sum>
 class StretchLoops {
  public:
   using Item = WeightSums::Item;
 
-  StretchLoops(const WeightPass<Stored, Sum>& pass, int64_t stretch, const Item& item, Sum* scratch)
+  StretchLoops(const WeightPass<Sum>& pass, int64_t stretch, const Item& item, Sum* scratch)
       : tiles(pass.tiles),
         shape(pass.shape),
         blocking(pass.blocking),
@@ -39,8 +39,7 @@ class StretchLoops {
 
   void add_to(Sum* sums) const {
     const Walk h = shape.h.outputs(), w = shape.w.outputs();
-    const Strip<Stored, Sum> strip(tiles, h, w, band, blocking.strip_channels,
-                                   operands.input.c == 1);
+    const Strip<Sum> strip(tiles, h, w, band, blocking.strip_channels, operands.input.c == 1);
     const StretchLayout layout = layout_of(strip, h, w);
     StretchRuns runs(band, images.size(), layout);
     if (blocking.packed) pack_grad_output();
@@ -56,7 +55,7 @@ class StretchLoops {
   }
 
  private:
-  StretchLayout layout_of(const Strip<Stored, Sum>& strip, const Walk& h, const Walk& w) const {
+  StretchLayout layout_of(const Strip<Sum>& strip, const Walk& h, const Walk& w) const {
     StretchLayout layout{};
     layout.source =
         blocking.copied ? strip.layout(h, w) : SourceLayout::of_tensor(h, w, operands.input);
@@ -79,16 +78,16 @@ class StretchLoops {
   // The stretch's first pixel in the channels of a block.
   const Sum* grads_of(int64_t block) const {
     if (blocking.packed) return packed_block(block);
-    const Images<const Stored>& grad_output = operands.grad_output;
+    const Images<const Sum>& grad_output = operands.grad_output;
     const int64_t c_out = blocking.sums.vectors_of(block).lo * tiles.lanes;
-    return as_sums<Sum>(grad_output.at(images.lo, item.group * blocking.sums.C_out + c_out) +
-                        band.ys.lo * grad_output.h + band.xs.lo * grad_output.w);
+    return grad_output.at(images.lo, item.group * blocking.sums.C_out + c_out) +
+           band.ys.lo * grad_output.h + band.xs.lo * grad_output.w;
   }
 
   // Where channels are adjacent, a few pixels at a time, whose cache lines and pages all vectors share.
   void pack_grad_output() const {
     constexpr int64_t kFewPixels = 16;
-    const Images<const Stored>& grad_output = operands.grad_output;
+    const Images<const Sum>& grad_output = operands.grad_output;
     const bool whole = grad_output.h == grad_output.w * band.xs.size();  // rows without a gap
     const int64_t rows = whole ? 1 : band.ys.size(), pixels = band.pixels() / rows;
     const Blocks some = Blocks::covering(pixels, grad_output.c == 1 ? kFewPixels : pixels);
@@ -101,7 +100,7 @@ class StretchLoops {
 
   // Some pixels of a row, whose first one is number `first` of the stretch.
   void pack_pixels(int64_t block, int64_t n, int64_t row, int64_t first, Range pixels) const {
-    const Images<const Stored>& grad_output = operands.grad_output;
+    const Images<const Sum>& grad_output = operands.grad_output;
     const Range vectors = blocking.sums.vectors_of(block);
     for (int64_t v : Range{0, vectors.size()}) {
       const int64_t c_out = (vectors.lo + v) * tiles.lanes;
@@ -119,11 +118,10 @@ class StretchLoops {
   }
 
   // The first channel of a tile; a strip is filled when the first of its tiles asks.
-  const Sum* source_of(Range channels, const Strip<Stored, Sum>& strip,
-                       const StretchLayout& layout) const {
+  const Sum* source_of(Range channels, const Strip<Sum>& strip, const StretchLayout& layout) const {
     const int64_t first = item.group * blocking.sums.C_in;
-    const Images<const Stored>& input = operands.input;
-    if (!blocking.copied) return as_sums<Sum>(input.at(images.lo, first + channels.lo));
+    const Images<const Sum>& input = operands.input;
+    if (!blocking.copied) return input.at(images.lo, first + channels.lo);
     const int64_t before = (channels.lo - item.channels.lo) % blocking.strip_channels;
     const int64_t left = item.channels.hi - channels.lo;
     if (before == 0)
@@ -172,10 +170,10 @@ class StretchLoops {
     args.b = b + (x - band.xs.lo) * args.b_step;
   }
 
-  const Tiles<Stored, Sum>& tiles;
+  const Tiles<Sum, Sum>& tiles;
   const ConvShape& shape;
   const WeightBlocking& blocking;
-  const WeightOperands<Stored>& operands;
+  const WeightOperands<Sum>& operands;
   const Item& item;
   Range images;
   Band band;
@@ -183,19 +181,19 @@ class StretchLoops {
   Sum* const strips;  // of the input
 };
 
-template <typename Stored, typename Sum>
-void sum_chunk(const WeightPass<Stored, Sum>& pass, const WeightSums::Item& item, int64_t chunk,
+template <typename Sum>
+void sum_chunk(const WeightPass<Sum>& pass, const WeightSums::Item& item, int64_t chunk,
                Sum* scratch, Sum* sums) {
   const WeightBlocking& blocking = pass.blocking;
   std::fill_n(sums, blocking.sums.item_size(), Sum(0));
   for (int64_t stretch : blocking.chunks.at(chunk, blocking.stretches.count()))
-    StretchLoops<Stored, Sum>(pass, stretch, item, scratch).add_to(sums);
+    StretchLoops<Sum>(pass, stretch, item, scratch).add_to(sums);
 }
 
 // Chunk after chunk: the first one's sums are the item's, and those of the others are added to them.
-template <typename Stored, typename Sum>
-void sum_item(const WeightPass<Stored, Sum>& pass, const WeightSums::Item& item, Range chunks,
-              Sum* scratch, Sum* sums) {
+template <typename Sum>
+void sum_item(const WeightPass<Sum>& pass, const WeightSums::Item& item, Range chunks, Sum* scratch,
+              Sum* sums) {
   Sum* const waiting = scratch + pass.blocking.packed_size() + pass.blocking.strip_size();
   for (int64_t chunk : chunks) {
     const bool first = chunk == chunks.lo;
@@ -208,10 +206,10 @@ void sum_item(const WeightPass<Stored, Sum>& pass, const WeightSums::Item& item,
 }  // namespace
 
 // First the sums of every item and of every chunk that is computed apart, then the tensor.
-template <typename Stored, typename Sum>
-void grad_weight_direct(const Tiles<Stored, Sum>& tiles, const ConvShape& shape,
-                        const WeightBlocking& blocking, const WeightOperands<Stored>& operands) {
-  const WeightPass<Stored, Sum> pass{tiles, shape, blocking, operands};
+template <typename Sum>
+void grad_weight_direct(const Tiles<Sum, Sum>& tiles, const ConvShape& shape,
+                        const WeightBlocking& blocking, const WeightOperands<Sum>& operands) {
+  const WeightPass<Sum> pass{tiles, shape, blocking, operands};
   const WeightSums& layout = blocking.sums;
   const int64_t items = layout.item_count(), size = blocking.sums_size();
   const int64_t apart = blocking.chunks_of_item(), chunks = blocking.chunks.count;

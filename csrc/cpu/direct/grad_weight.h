@@ -6,8 +6,8 @@
 
 namespace convgrad::cpu {
 
-template <typename Stored, typename Sum>
-void grad_weight_direct(const Tiles<Stored, Sum>& tiles, const ConvShape& shape,
-                        const WeightBlocking& blocking, const WeightOperands<Stored>& operands);
+template <typename Sum>
+void grad_weight_direct(const Tiles<Sum, Sum>& tiles, const ConvShape& shape,
+                        const WeightBlocking& blocking, const WeightOperands<Sum>& operands);
 
 }  // namespace convgrad::cpu

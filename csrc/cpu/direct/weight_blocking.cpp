@@ -182,8 +182,7 @@ class Cutting {
 
   // Whether the channels of grad_output are vectors as they lie.
   bool reads_grad_output() const {
-    return target.tiles.in_place && grad_output.c == 1 &&
-           shape.C_out_per_group() % target.tiles.lanes == 0 &&
+    return grad_output.c == 1 && shape.C_out_per_group() % target.tiles.lanes == 0 &&
            !target.outrun_prefetch(grad_output.w);
   }
 

@@ -20,6 +20,7 @@ const Tiles<Stored, Sum>& avx2_tiles() {
 }
 
 template const Tiles<float, float>& avx2_tiles();
+template const Tiles<at::BFloat16, float>& avx2_tiles();
 template const Tiles<double, double>& avx2_tiles();
 
 }  // namespace convgrad::cpu

@@ -20,6 +20,7 @@ const Tiles<Stored, Sum>& avx512_tiles() {
 }
 
 template const Tiles<float, float>& avx512_tiles();
+template const Tiles<at::BFloat16, float>& avx512_tiles();
 template const Tiles<double, double>& avx512_tiles();
 
 }  // namespace convgrad::cpu

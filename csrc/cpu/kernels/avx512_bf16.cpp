@@ -5,7 +5,8 @@
 #include "cpu/kernels/isa.h"
 
 #if defined(__clang__)
-#pragma clang attribute push(__attribute__((target("avx512f,avx512bw,avx512bf16,avx2,fma"))), apply_to = function)
+#pragma clang attribute push(__attribute__((target("avx512f,avx512bw,avx512bf16,avx2,fma"))), \
+                             apply_to = function)
 #else
 #pragma GCC push_options
 #pragma GCC target("avx512f,avx512bw,avx512bf16,avx2,fma")
@@ -28,15 +29,19 @@ struct Pairs {
 
 }  // namespace
 
-const Tiles<float, float>& avx512_bf16_tiles() {
-  static const Tiles<float, float> tiles = [] {
-    Tiles<float, float> pairs = avx512_tiles<float, float>();
+template <typename Stored>
+const Tiles<Stored, float>& avx512_bf16_tiles() {
+  static const Tiles<Stored, float> tiles = [] {
+    Tiles<Stored, float> pairs = avx512_tiles<Stored, float>();
     pairs.pairs = true;
     enter_tiles<Pairs, 64, 28>(pairs);
     return pairs;
   }();
   return tiles;
 }
+
+template const Tiles<float, float>& avx512_bf16_tiles();
+template const Tiles<at::BFloat16, float>& avx512_bf16_tiles();
 
 }  // namespace convgrad::cpu
 

@@ -11,6 +11,7 @@ const Tiles<Stored, Sum>& baseline_tiles() {
 }
 
 template const Tiles<float, float>& baseline_tiles();
+template const Tiles<at::BFloat16, float>& baseline_tiles();
 template const Tiles<double, double>& baseline_tiles();
 
 }  // namespace convgrad::cpu

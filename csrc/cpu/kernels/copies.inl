@@ -1,33 +1,39 @@
 // The copies between tensors and the vectors that tiles read and write: the one place where a number is
-// converted. Included after tile.inl, whose vectors they share.
+// rounded. Included after tile.inl, whose vectors they share.
 
 namespace convgrad::cpu {
 namespace {
 
-// Elements of one type to a vector of another. A type that the compiler cannot convert needs an overload.
-template <typename From, typename To, int LANES>
-inline void load_as(const From* from, typename VectorOf<To, LANES * sizeof(To)>::type& to) {
-  typename VectorOf<From, LANES * sizeof(From)>::type elements;
-  load(from, elements);
-  if constexpr (std::is_same_v<From, To>)
-    to = elements;
-  else
-    to = __builtin_convertvector(elements, typename VectorOf<To, LANES * sizeof(To)>::type);
+// To bfloat16: the upper half of a float32, rounded to the nearest, and to the even one of two. NaN becomes the quiet one
+// that torch makes.
+template <int LANES>
+inline void round_to_bfloat16(const typename VectorOf<float, LANES * 4>::type& from,
+                              at::BFloat16* to) {
+  using Bits = typename VectorOf<uint32_t, LANES * 4>::type;
+  using Halves = typename VectorOf<uint16_t, LANES * 2>::type;
+  const Bits bits = (Bits)from;  // casts of vectors keep their bits
+  const Bits rounded = (bits + 0x7fff + ((bits >> 16) & 1)) >> 16;
+  const Bits is_nan = (Bits)(from != from);
+  const Bits result = (is_nan & 0x7fc0) | (~is_nan & rounded);
+  store(__builtin_convertvector(result, Halves), reinterpret_cast<uint16_t*>(to));
 }
 
+// A vector to elements of another type. A type that the compiler cannot convert needs a case.
 template <typename From, typename To, int LANES>
 inline void store_as(const typename VectorOf<From, LANES * sizeof(From)>::type& from, To* to) {
   if constexpr (std::is_same_v<From, To>)
     store(from, to);
+  else if constexpr (std::is_same_v<To, at::BFloat16>)
+    round_to_bfloat16<LANES>(from, to);
   else
     store(__builtin_convertvector(from, typename VectorOf<To, LANES * sizeof(To)>::type), to);
 }
 
 template <typename From, typename To, int LANES>
 inline void convert_vector(const From* from, To* to) {
-  typename VectorOf<To, LANES * sizeof(To)>::type vector;
-  load_as<From, To, LANES>(from, vector);
-  store(vector, to);
+  typename VectorOf<From, LANES * sizeof(From)>::type vector;
+  load(from, vector);
+  store_as<From, To, LANES>(vector, to);
 }
 
 // visit(lanes, row, at) for vectors that cover `count` elements of each row, of which the last one may overlap the one
@@ -72,13 +78,12 @@ void interleave(const V& a, const V& b, V& low, V& high) {
 #endif
 }
 
-// to[j][i] = from[i][j] for a block of four by four. The transposition is done in the type of the sums.
-template <typename From, typename To>
-void transpose_block(const From* from, int64_t from_stride, To* to, int64_t to_stride) {
-  using Sum = std::conditional_t<(sizeof(To) > sizeof(From)), To, From>;
+// to[j][i] = from[i][j] for a block of four by four.
+template <typename Sum, typename To>
+void transpose_block(const Sum* from, int64_t from_stride, To* to, int64_t to_stride) {
   using V = typename VectorOf<Sum, 4 * sizeof(Sum)>::type;
   V row[4], even[2], odd[2], column[4];
-  for (int i = 0; i < 4; ++i) load_as<From, Sum, 4>(from + i * from_stride, row[i]);
+  for (int i = 0; i < 4; ++i) load(from + i * from_stride, row[i]);
   interleave(row[0], row[2], even[0], even[1]);
   interleave(row[1], row[3], odd[0], odd[1]);
   interleave(even[0], odd[0], column[0], column[1]);
@@ -106,15 +111,14 @@ int64_t for_each_block(const Args& s, const Transpose& transpose) {
   return lanes;
 }
 
-template <typename Stored, typename Sum, int LANES>
-void pack(const PackArgs<Stored, Sum>& s) {
+template <typename Sum, int LANES>
+void pack(const PackArgs<Sum>& s) {
   int64_t done = 0;
   if (s.lane_stride == 1) {
-    convert_rows<Stored, Sum, LANES>(
-        {s.tensor, s.step, s.vectors, s.vector_stride, s.count, s.lanes});
+    convert_rows<Sum, Sum, LANES>({s.tensor, s.step, s.vectors, s.vector_stride, s.count, s.lanes});
     done = s.lanes;
   } else {
-    done = for_each_block<LANES>(s, [&](const Stored* tensor, Sum* vectors) {
+    done = for_each_block<LANES>(s, [&](const Sum* tensor, Sum* vectors) {
       transpose_block(tensor, s.lane_stride, vectors, s.vector_stride);
     });
   }
@@ -122,7 +126,7 @@ void pack(const PackArgs<Stored, Sum>& s) {
   for (int64_t q = 0; q < s.count; ++q)
     for (int64_t lane = done; lane < LANES; ++lane)
       s.vectors[q * s.vector_stride + lane] =
-          lane < s.lanes ? static_cast<Sum>(s.tensor[q * s.step + lane * s.lane_stride]) : Sum(0);
+          lane < s.lanes ? s.tensor[q * s.step + lane * s.lane_stride] : Sum(0);
 }
 
 template <typename Stored, typename Sum, int LANES>
@@ -146,17 +150,17 @@ void copy_vectors(const CopyArgs<Sum>& s) {
 }
 
 // The compiler makes shuffles of a constant step.
-template <typename Stored, typename Sum, int LANES>
-void load_rows(const LoadArgs<Stored, Sum>& s) {
+template <typename Sum, int LANES>
+void load_rows(const LoadArgs<Sum>& s) {
   if (s.step == 1)
-    return convert_rows<Stored, Sum, LANES>({s.from, s.from_row, s.to, s.to_row, s.rows, s.count});
+    return convert_rows<Sum, Sum, LANES>({s.from, s.from_row, s.to, s.to_row, s.rows, s.count});
   for (int64_t r = 0; r < s.rows; ++r) {
-    const Stored* from = s.from + r * s.from_row;
+    const Sum* from = s.from + r * s.from_row;
     Sum* to = s.to + r * s.to_row;
     if (s.step == 2)
-      for (int64_t j = 0; j < s.count; ++j) to[j] = static_cast<Sum>(from[j * 2]);
+      for (int64_t j = 0; j < s.count; ++j) to[j] = from[j * 2];
     else
-      for (int64_t j = 0; j < s.count; ++j) to[j] = static_cast<Sum>(from[j * s.step]);
+      for (int64_t j = 0; j < s.count; ++j) to[j] = from[j * s.step];
   }
 }
 
@@ -241,15 +245,15 @@ void unzip(const V& a, const V& b, V& even, V& odd) {
 
 // Splits `pairs` pairs of adjacent elements of a row, of which the last vector may overlap the one before it; false if
 // they do not fill a vector.
-template <typename Stored, typename Sum, int LANES>
-bool split_pairs(const SplitArgs<Stored, Sum>& s, int64_t pairs) {
+template <typename Sum, int LANES>
+bool split_pairs(const SplitArgs<Sum>& s, int64_t pairs) {
   using Vector = typename VectorOf<Sum, LANES * sizeof(Sum)>::type;
   if (LANES < 2 || pairs < LANES) return false;
   for (int64_t p = 0; p < pairs; p += LANES) {
     const int64_t at = p + LANES <= pairs ? p : pairs - LANES;
     Vector low, high, even, odd;
-    load_as<Stored, Sum, LANES>(s.from + 2 * at, low);
-    load_as<Stored, Sum, LANES>(s.from + 2 * at + LANES, high);
+    load(s.from + 2 * at, low);
+    load(s.from + 2 * at + LANES, high);
     unzip<Vector, LANES>(low, high, even, odd);
     store(even, s.even + at);
     store(odd, s.odd + at);
@@ -257,32 +261,36 @@ bool split_pairs(const SplitArgs<Stored, Sum>& s, int64_t pairs) {
   return true;
 }
 
-template <typename Stored, typename Sum, int LANES>
-void split_rows(const SplitArgs<Stored, Sum>& s) {
+template <typename Sum, int LANES>
+void split_rows(const SplitArgs<Sum>& s) {
   const int64_t pairs = s.count / 2;
-  SplitArgs<Stored, Sum> row = s;
+  SplitArgs<Sum> row = s;
   for (int64_t r = 0; r < s.rows; ++r) {
     row.from = s.from + r * s.from_row;
     row.even = s.even + r * s.to_row, row.odd = s.odd + r * s.to_row;
-    const bool done = s.step == 1 && (split_pairs<Stored, Sum, LANES>(row, pairs) ||
-                                      split_pairs<Stored, Sum, 4>(row, pairs) ||
-                                      split_pairs<Stored, Sum, 2>(row, pairs));
+    const bool done =
+        s.step == 1 && (split_pairs<Sum, LANES>(row, pairs) || split_pairs<Sum, 4>(row, pairs) ||
+                        split_pairs<Sum, 2>(row, pairs));
     for (int64_t p = done ? pairs : 0; p < pairs; ++p) {
-      row.even[p] = static_cast<Sum>(row.from[2 * p * s.step]);
-      row.odd[p] = static_cast<Sum>(row.from[(2 * p + 1) * s.step]);
+      row.even[p] = row.from[2 * p * s.step];
+      row.odd[p] = row.from[(2 * p + 1) * s.step];
     }
-    if (s.count % 2 != 0) row.even[pairs] = static_cast<Sum>(row.from[(s.count - 1) * s.step]);
+    if (s.count % 2 != 0) row.even[pairs] = row.from[(s.count - 1) * s.step];
   }
 }
 
-template <typename Stored, typename Sum, int LANES>
-void enter_copies(Tiles<Stored, Sum>& tiles) {
-  tiles.pack = pack<Stored, Sum, LANES>;
-  tiles.unpack = unpack<Stored, Sum, LANES>;
-  tiles.load_rows = load_rows<Stored, Sum, LANES>;
-  tiles.split_rows = split_rows<Stored, Sum, LANES>;
-  tiles.store_rows = store_rows<Stored, Sum, LANES>;
+template <typename Sum, int LANES>
+void enter_loads(SumTiles<Sum>& tiles) {
+  tiles.pack = pack<Sum, LANES>;
+  tiles.load_rows = load_rows<Sum, LANES>;
+  tiles.split_rows = split_rows<Sum, LANES>;
   tiles.copy_vectors = copy_vectors<Sum, LANES>;
+}
+
+template <int LANES, typename Stored, typename Sum>
+void enter_stores(Tiles<Stored, Sum>& tiles) {
+  tiles.unpack = unpack<Stored, Sum, LANES>;
+  tiles.store_rows = store_rows<Stored, Sum, LANES>;
 }
 
 }  // namespace

@@ -1,6 +1,8 @@
 // The tables that the translation units of the instruction sets provide.
 #pragma once
 
+#include <c10/util/BFloat16.h>
+
 #include "cpu/kernels/tiles.h"
 #include "geometry/range.h"
 
@@ -15,7 +17,8 @@ const Tiles<Stored, Sum>& avx2_tiles();
 template <typename Stored, typename Sum>
 const Tiles<Stored, Sum>& avx512_tiles();
 // Of pairs of bfloat16 numbers, which copies move as they move a float.
-const Tiles<float, float>& avx512_bf16_tiles();
+template <typename Stored>
+const Tiles<Stored, float>& avx512_bf16_tiles();
 #endif
 
 }  // namespace convgrad::cpu

@@ -116,8 +116,8 @@ void slide_taps(const SlideTapsArgs<Sum>& s) {
                                      s.acc + column * s.acc_column, s.acc_stride, s.fresh);
 }
 
-template <typename Sum, int BYTES, int ACCS, bool INDEXED, int ROWS, int TAPS, typename Stored>
-void enter_slide_taps(Tiles<Stored, Sum>& tiles) {
+template <typename Sum, int BYTES, int ACCS, bool INDEXED, int ROWS, int TAPS>
+void enter_slide_taps(SumTiles<Sum>& tiles) {
   auto& slides = tiles.slide_taps[INDEXED];
   slides[1][ROWS][TAPS] = slide_taps<Sum, BYTES, INDEXED, ROWS, TAPS, 1>;
   if constexpr (2 * TAPS <= ACCS)
@@ -126,8 +126,8 @@ void enter_slide_taps(Tiles<Stored, Sum>& tiles) {
     slides[3][ROWS][TAPS] = slide_taps<Sum, BYTES, INDEXED, ROWS, TAPS, 3>;
 }
 
-template <typename Sum, int BYTES, int ACCS, int ROWS, int TAPS, typename Stored>
-void enter_slides_of(Tiles<Stored, Sum>& tiles) {
+template <typename Sum, int BYTES, int ACCS, int ROWS, int TAPS>
+void enter_slides_of(SumTiles<Sum>& tiles) {
   tiles.slide[kByVectors][1][ROWS][TAPS] = slide<Sum, BYTES, kByVectors, 1, ROWS, TAPS>;
   tiles.slide[kByNumbers][1][ROWS][TAPS] = slide<Sum, BYTES, kByNumbers, 1, ROWS, TAPS>;
   tiles.slide[kByIndex][1][ROWS][TAPS] = slide<Sum, BYTES, kByIndex, 1, ROWS, TAPS>;
@@ -141,8 +141,8 @@ void enter_slides_of(Tiles<Stored, Sum>& tiles) {
   }
 }
 
-template <typename Sum, int BYTES, int ACCS, int ROWS, int TAPS, typename Stored>
-void enter_slides(Tiles<Stored, Sum>& tiles) {
+template <typename Sum, int BYTES, int ACCS, int ROWS, int TAPS>
+void enter_slides(SumTiles<Sum>& tiles) {
   if constexpr (TAPS >= 1) {
     enter_slides_of<Sum, BYTES, ACCS, ROWS, TAPS>(tiles);
     enter_slides<Sum, BYTES, ACCS, ROWS, TAPS - 1>(tiles);

@@ -86,8 +86,7 @@ inline __attribute__((always_inline)) void one_tile(const TileArgs<Sum>& t, cons
 #pragma GCC unroll 28
       for (int r = 0; r < ROWS; ++r)
 #pragma GCC unroll 4
-        for (int v = 0; v < VECS; ++v)
-          Step::add(a[r / 4][r % 4 * row_stride], panel[v], acc[r][v]);
+        for (int v = 0; v < VECS; ++v) Step::add(a[r / 4][r % 4 * row_stride], panel[v], acc[r][v]);
 #pragma GCC unroll 7
       for (int r = 0; r < ROWS; r += 4) a[r / 4] += t.a_step;
     }

@@ -1,7 +1,7 @@
 // The contract between the loop nests and one instruction set's kernels; docs/tile.md explains it.
 //
-// `Stored` is the type of a tensor's elements, `Sum` the type that registers add. Numbers are converted
-// between tensors and vectors, and nowhere else: in pack, load_rows, split_rows, unpack and store_rows.
+// `Sum` is the type of operands and of the numbers that registers add, `Stored` that of a result's elements. Numbers are
+// rounded where a result is stored, and nowhere else: in unpack and store_rows.
 #pragma once
 
 #include <cstdint>
@@ -89,9 +89,9 @@ struct SlideTapsArgs {
 
 // Tensor to vectors. Lane l of vector q is the tensor's element q*step + l*lane_stride; lanes from `lanes`
 // on are zero.
-template <typename Stored, typename Sum>
+template <typename Sum>
 struct PackArgs {
-  const Stored* tensor;
+  const Sum* tensor;
   int64_t step, lane_stride;
   Sum* vectors;
   int64_t vector_stride;  // from vector to vector
@@ -109,9 +109,9 @@ struct UnpackArgs {
 };
 
 // Pixels of rows to consecutive numbers: to[r*to_row + j] = from[r*from_row + j*step].
-template <typename Stored, typename Sum>
+template <typename Sum>
 struct LoadArgs {
-  const Stored* from = nullptr;
+  const Sum* from = nullptr;
   int64_t step = 1;
   Sum* to = nullptr;
   int64_t count = 0;  // of a row
@@ -119,9 +119,9 @@ struct LoadArgs {
 };
 
 // The same, with pixels of even index to `even` and the others to `odd`.
-template <typename Stored, typename Sum>
+template <typename Sum>
 struct SplitArgs {
-  const Stored* from = nullptr;
+  const Sum* from = nullptr;
   int64_t step = 1;
   Sum *even = nullptr, *odd = nullptr;
   int64_t count = 0;  // of a row
@@ -226,15 +226,12 @@ enum SlideKind { kByNumbers, kByVectors, kByIndex, kSlideKinds };
 
 // The part of an instruction set's table that a plan counts with.
 struct TileShape {
-  const char* isa;                  // the kernel's name: "avx512", "avx2" or "baseline"
-  int lanes;                        // elements of a vector
-  int max_accs;                     // vectors of sums that registers hold beside one row of A and B
-  int64_t stored_bytes, sum_bytes;  // of an element
-  bool in_place;                    // tiles can read and write tensors: Stored is Sum
-  bool pairs;                       // an element of A and B is two numbers (cpu/pairs.h)
-
-  // Slides and Winograd's transforms compute with single numbers.
-  constexpr bool has_slides() const { return in_place && !pairs; }
+  const char* isa;    // the kernel's name: "avx512", "avx2" or "baseline"
+  int lanes;          // elements of a vector
+  int max_accs;       // vectors of sums that registers hold beside one row of A and B
+  int64_t sum_bytes;  // of an element
+  bool in_place;      // tiles can write into a result: Stored is Sum
+  bool pairs;         // an element of A and B is two numbers (cpu/pairs.h)
 
   // The most rows of a tile that is `vecs` vectors wide.
   constexpr int max_rows(int64_t vecs) const {
@@ -250,9 +247,9 @@ struct TileShape {
   }
 };
 
-// The kernels of one pair of types on one instruction set.
-template <typename Stored, typename Sum>
-struct Tiles : TileShape {
+// The kernels of one type of sums on one instruction set.
+template <typename Sum>
+struct SumTiles : TileShape {
   using TileFn = void (*)(const TileArgs<Sum>&);
 
   TileFn tile[kTileKinds][kMaxVecs + 1][kMaxRows + 1];
@@ -262,11 +259,9 @@ struct Tiles : TileShape {
   // [whether lanes have an index][columns][rows][taps], as many columns as registers hold sums for
   void (*slide_taps[2][kMaxSlideColumns + 1][kMaxSlideTapsRows + 1][kMaxSlideTaps + 1])(
       const SlideTapsArgs<Sum>&);
-  void (*pack)(const PackArgs<Stored, Sum>&);
-  void (*unpack)(const UnpackArgs<Stored, Sum>&);
-  void (*load_rows)(const LoadArgs<Stored, Sum>&);
-  void (*split_rows)(const SplitArgs<Stored, Sum>&);
-  void (*store_rows)(const StoreArgs<Stored, Sum>&);
+  void (*pack)(const PackArgs<Sum>&);
+  void (*load_rows)(const LoadArgs<Sum>&);
+  void (*split_rows)(const SplitArgs<Sum>&);
   void (*copy_vectors)(const CopyArgs<Sum>&);
   void (*transform_sources)(const SourceArgs<Sum>&);
   void (*transform_taps)(const TapArgs<Sum>&);
@@ -279,14 +274,20 @@ struct Tiles : TileShape {
   }
 };
 
-// A tile's operand in a tensor itself, for tiles that work in place.
+// With those of one type of results.
+template <typename Stored, typename Sum>
+struct Tiles : SumTiles<Sum> {
+  void (*unpack)(const UnpackArgs<Stored, Sum>&);
+  void (*store_rows)(const StoreArgs<Stored, Sum>&);
+};
+
+// A tile's sums in a result itself, for tiles that write into it.
 template <typename Sum, typename Stored>
-auto* as_sums(Stored* tensor) {
-  using Element = std::conditional_t<std::is_const_v<Stored>, const Sum, Sum>;
-  if constexpr (std::is_same_v<std::remove_const_t<Stored>, Sum>)
-    return tensor;
+Sum* as_sums(Stored* result) {
+  if constexpr (std::is_same_v<Stored, Sum>)
+    return result;
   else
-    return static_cast<Element*>(nullptr);  // a plan lets no such tile work in place
+    return nullptr;  // no such tile does
 }
 
 }  // namespace convgrad::cpu

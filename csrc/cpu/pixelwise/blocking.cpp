@@ -13,7 +13,7 @@ namespace {
 // that the first level of the TLB has at once, three quarters of 64.
 bool stays_in_l1d(const Target& target, const Gather& g, int64_t width) {
   constexpr int64_t kPage = 4096, kPages = 48;
-  const int64_t step = std::min(g.source.c, kPage) * target.tiles.stored_bytes;
+  const int64_t step = std::min(g.source.c, kPage) * target.tiles.sum_bytes;
   const int64_t pages = product(g.C, std::min(step, kPage)) / kPage;
   return !target.is_crowded(g.C, g.source.c, width) && pages <= kPages;
 }
@@ -25,8 +25,8 @@ bool stays_in_l1d(const Target& target, const Gather& g, int64_t width) {
 // gained, and 64 (1536) did not.
 bool reads_well(const Target& target, const Gather& g, int64_t width, int64_t blocks) {
   constexpr int64_t kCopy = 4096, kCrowdedCopy = 1024;
-  const int64_t in_line = g.source.c % Target::kLine * target.tiles.stored_bytes;
-  if (!target.tiles.in_place || in_line % Target::kLine != 0) return false;
+  const int64_t in_line = g.source.c % Target::kLine * target.tiles.sum_bytes;
+  if (in_line % Target::kLine != 0) return false;
   if (stays_in_l1d(target, g, width)) return true;
   const int64_t copy = target.outrun_prefetch(g.source.c) ? kCrowdedCopy : kCopy;
   return product(blocks, width) <= copy;
@@ -56,11 +56,11 @@ PixelwiseBlocking PixelwiseBlocking::of(const Target& target, const Gather& g) {
                              Blocks::covering(blocks, wanted_items(target.threads)).count);
   b.parts = shared_evenly(b.parts, b.row_blocks.count, g.groups * b.slices.count, target.threads);
   b.in_place = pixels.source_step() == 1 &&
-               reads_well(target, g, b.width * tiles.stored_bytes, b.row_blocks.count);
+               reads_well(target, g, b.width * tiles.sum_bytes, b.row_blocks.count);
   const int64_t ahead = target.outrun_prefetch(g.source.c) ? kFewStepsAhead : kStepsAhead;
   b.steps_ahead = b.in_place && g.C > 2 * ahead ? ahead : 0;
   // The channels of a row are adjacent in forward, so that a tile's rows are as many streams.
-  b.packs_weight = !tiles.in_place || g.weight.c != 1;
+  b.packs_weight = g.weight.c != 1;
   return b;
 }
 

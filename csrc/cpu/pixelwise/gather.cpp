@@ -22,9 +22,9 @@ struct Weights {
   }
 };
 
-template <typename Stored, typename Sum>
-Weights<Sum> weights_in(const Stored* weight, const Gather& g, const PixelwiseBlocking& blocking) {
-  return {.first = as_sums<Sum>(weight + g.h.tap(0) * g.weight.h + g.w.tap(0) * g.weight.w),
+template <typename Sum>
+Weights<Sum> weights_in(const Sum* weight, const Gather& g, const PixelwiseBlocking& blocking) {
+  return {.first = weight + g.h.tap(0) * g.weight.h + g.w.tap(0) * g.weight.w,
           .group_size = g.weight_of_group,
           .block_size = blocking.row_blocks.size * g.weight.n,
           .row_stride = g.weight.n,
@@ -44,21 +44,21 @@ Weights<Sum> weights_in(const at::Tensor& packed, const Gather& g,
 
 // Packs the weight as [block of rows][channel][row], so that the weights of a tile's rows are adjacent. A few channels at
 // a time, whose cache lines all blocks of rows share. Vectors are whole where they can be: no tile reads the rest.
-template <typename Stored, typename Sum>
-at::Tensor pack_weight(const Tiles<Stored, Sum>& tiles, const Gather& g,
-                       const PixelwiseBlocking& blocking, const Stored* weight) {
+template <typename Sum>
+at::Tensor pack_weight(const SumTiles<Sum>& tiles, const Gather& g,
+                       const PixelwiseBlocking& blocking, const Sum* weight) {
   constexpr int64_t kChannels = 16;
   at::Tensor result = allocate<Sum>(blocking.packed_size(g));
   Sum* const packed = result.mutable_data_ptr<Sum>();
   const int64_t block_size = blocking.block_size(g);
-  const Stored* const tap = weight + g.h.tap(0) * g.weight.h + g.w.tap(0) * g.weight.w;
+  const Sum* const tap = weight + g.h.tap(0) * g.weight.h + g.w.tap(0) * g.weight.w;
   const Blocks channels = Blocks::covering(g.C, kChannels);
   const int64_t grain = grain_of(product(8, channels.size, g.M));
   at::parallel_for(0, g.groups * channels.count, grain, [&](int64_t begin, int64_t end) {
     for (int64_t i : Range{begin, end}) {
       const int64_t group = i / channels.count;
       const Range some = channels.at(i % channels.count, g.C);
-      const Stored* const from = tap + group * g.weight_of_group + some.lo * g.weight.c;
+      const Sum* const from = tap + group * g.weight_of_group + some.lo * g.weight.c;
       for (int64_t block : Range{0, blocking.row_blocks.count}) {
         const Range rows = blocking.row_blocks.at(block, g.M);
         Sum* const to = packed + (group * blocking.row_blocks.count + block) * block_size +
@@ -119,7 +119,7 @@ class PixelwiseLoops {
     const int64_t count = blocking.slices.count, group = index / count;
     const Segments segments = strips.segments_of(index % count);
     strips.fill(strips.copies_of(segments), group * g.C, strip);
-    std::vector<typename PixelStrip<Stored, Sum>::Copy> next;
+    std::vector<typename PixelStrip<Sum>::Copy> next;
     if (more && blocking.fetches_next() && (index + 1) / count == group)
       next = strips.copies_of(strips.segments_of((index + 1) % count));
     const std::vector<Slice<Sum>> slices = slices_of(segments, group, strip);
@@ -141,10 +141,10 @@ class PixelwiseLoops {
       const Inside inside = pixels.inside_of(of_slice.front());
       const bool whole = inside.count == blocking.width;  // one row of pixels inside the image
       const bool in_place = whole && blocking.in_place;
-      const Stored* const image = operands.source + inside.source + group * g.C * g.source.c;
+      const Sum* const image = operands.source + inside.source + group * g.C * g.source.c;
       const int64_t pixel_count = of_slice.back().at + of_slice.back().xs.size();
       const Slice<Sum> slice{.segments = of_slice,
-                             .source = in_place ? as_sums<Sum>(image) : strip,
+                             .source = in_place ? image : strip,
                              .channel_stride = in_place ? g.source.c : blocking.width,
                              .more = 0,
                              .source_next = in_place ? blocking.width : blocking.slice_size,
@@ -241,7 +241,7 @@ class PixelwiseLoops {
   const Operands<Stored, Sum>& operands;
   const PixelwiseBlocking& blocking;
   const PixelRows& pixels;
-  PixelStrip<Stored, Sum> strips;
+  PixelStrip<Sum> strips;
   Weights<Sum> weights;
 };
 
@@ -253,9 +253,8 @@ void gather_pixelwise(const Tiles<Stored, Sum>& tiles, const Gather& g,
   const PixelRows pixels(g);
   const at::Tensor packed =
       blocking.packs_weight ? pack_weight(tiles, g, blocking, operands.weight) : at::Tensor();
-  const Weights<Sum> weights = blocking.packs_weight
-                                   ? weights_in<Sum>(packed, g, blocking)
-                                   : weights_in<Stored, Sum>(operands.weight, g, blocking);
+  const Weights<Sum> weights = blocking.packs_weight ? weights_in<Sum>(packed, g, blocking)
+                                                     : weights_in(operands.weight, g, blocking);
   const PixelwiseLoops<Stored, Sum> loops(tiles, g, operands, blocking, pixels, weights);
   const int64_t work = product(blocking.slices.size, blocking.width, g.C, blocking.parts.size,
                                blocking.row_blocks.size);
@@ -267,6 +266,8 @@ void gather_pixelwise(const Tiles<Stored, Sum>& tiles, const Gather& g,
 
 template void gather_pixelwise(const Tiles<float, float>&, const Gather&,
                                const Operands<float, float>&, const PixelwiseBlocking&);
+template void gather_pixelwise(const Tiles<at::BFloat16, float>&, const Gather&,
+                               const Operands<at::BFloat16, float>&, const PixelwiseBlocking&);
 template void gather_pixelwise(const Tiles<double, double>&, const Gather&,
                                const Operands<double, double>&, const PixelwiseBlocking&);
 

@@ -13,7 +13,7 @@ namespace convgrad::cpu {
 
 using Segments = std::vector<std::vector<Segment>>;  // of each slice
 
-template <typename Stored, typename Sum>
+template <typename Sum>
 class PixelStrip {
  public:
   // Part of channel 0 of a strip: whole slices that follow each other in the image, some pixels of one slice,
@@ -25,8 +25,8 @@ class PixelStrip {
     int64_t count;  // of slices or of pixels
   };
 
-  PixelStrip(const Tiles<Stored, Sum>& tiles, const Gather& g, const PixelwiseBlocking& blocking,
-             const PixelRows& pixels, const Stored* source)
+  PixelStrip(const SumTiles<Sum>& tiles, const Gather& g, const PixelwiseBlocking& blocking,
+             const PixelRows& pixels, const Sum* source)
       : tiles(tiles), g(g), blocking(blocking), pixels(pixels), source(source) {}
 
   Segments segments_of(int64_t slice_block) const {
@@ -55,12 +55,12 @@ class PixelStrip {
   // share a page, and channel by channel otherwise.
   void fill(const std::vector<Copy>& copies, int64_t channel, Sum* strip) const {
     constexpr int64_t kPage = 4096;
-    if (2 * g.source.c * static_cast<int64_t>(sizeof(Stored)) <= kPage)
+    if (2 * g.source.c * static_cast<int64_t>(sizeof(Sum)) <= kPage)
       return fill_images(copies, channel, strip);
     for (int64_t c : Range{0, g.C})
       for (const Copy& copy : copies) {
         Sum* const to = strip + copy.to + c * blocking.width;
-        const Stored* from = source + copy.from + (channel + c) * g.source.c;
+        const Sum* from = source + copy.from + (channel + c) * g.source.c;
         if (copy.kind == Copy::kZeros)
           std::fill_n(to, copy.count, Sum(0));
         else if (copy.kind == Copy::kPixels)
@@ -76,12 +76,12 @@ class PixelStrip {
   void fetch(const std::vector<Copy>& copies, int64_t channel, Range channels) const {
     const int64_t step = pixels.source_step();
     const int64_t next =
-        std::max<int64_t>(step, 64 / sizeof(Stored));  // line by line, if pixels share lines
+        std::max<int64_t>(step, 64 / sizeof(Sum));  // line by line, if pixels share lines
     for (int64_t c : channels)
       for (const Copy& copy : copies) {
         if (copy.kind == Copy::kZeros) continue;
         const int64_t count = copy.kind == Copy::kSlices ? copy.count * blocking.width : copy.count;
-        const Stored* from = source + copy.from + (channel + c) * g.source.c;
+        const Sum* from = source + copy.from + (channel + c) * g.source.c;
         for (int64_t at = 0; at < count * step; at += next) prefetch_into_l2(from + at);
       }
   }
@@ -90,7 +90,7 @@ class PixelStrip {
   void fill_images(const std::vector<Copy>& copies, int64_t channel, Sum* strip) const {
     for (const Copy& copy : copies) {
       Sum* const to = strip + copy.to;
-      const Stored* from = source + copy.from + channel * g.source.c;
+      const Sum* from = source + copy.from + channel * g.source.c;
       if (copy.kind == Copy::kZeros)
         for (int64_t c : Range{0, g.C}) std::fill_n(to + c * blocking.width, copy.count, Sum(0));
       else if (copy.kind == Copy::kPixels)
@@ -102,7 +102,7 @@ class PixelStrip {
     }
   }
 
-  void load_channels(const Stored* from, int64_t step, int64_t count, Sum* to) const {
+  void load_channels(const Sum* from, int64_t step, int64_t count, Sum* to) const {
     tiles.load_rows({.from = from,
                      .step = step,
                      .to = to,
@@ -131,7 +131,7 @@ class PixelStrip {
     if (after < s.xs.size()) copies.push_back({Copy::kZeros, 0, to + after, s.xs.size() - after});
   }
 
-  void copy_slices(const Stored* from, int64_t count, Sum* to) const {
+  void copy_slices(const Sum* from, int64_t count, Sum* to) const {
     tiles.load_rows({.from = from,
                      .step = 1,
                      .to = to,
@@ -141,11 +141,11 @@ class PixelStrip {
                      .to_row = blocking.slice_size});
   }
 
-  const Tiles<Stored, Sum>& tiles;
+  const SumTiles<Sum>& tiles;
   const Gather& g;
   const PixelwiseBlocking& blocking;
   const PixelRows& pixels;
-  const Stored* source;
+  const Sum* source;
 };
 
 }  // namespace convgrad::cpu

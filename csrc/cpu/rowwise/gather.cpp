@@ -16,11 +16,12 @@ namespace {
 
 // The weight as [group][block of channels][t_h][t_w][channel of the source][channel of the destination]. A number that is
 // not finite counts as zero: its product with a zero of the padding is NaN. The pixels that it meets are summed again.
-template <typename Stored, typename Sum>
+template <typename Sum>
 class RowWeights {
  public:
-  RowWeights(const Gather& g, const RowwiseBlocking& blocking, const Stored* weight)
-      : g(g),
+  RowWeights(const Gather& g, const RowwiseBlocking& blocking, const Sum* weight, bool pairs)
+      : elements{pairs},
+        g(g),
         blocking(blocking),
         weight(weight),
         packed(allocate<Sum>(blocking.packed_size(g))),
@@ -42,30 +43,32 @@ class RowWeights {
     return packed.template const_data_ptr<Sum>() +
            (group * blocking.channels.count + block) * blocking.block_size(g);
   }
-  const Stored* of_channel(int64_t group, int64_t m) const {
+  const Sum* of_channel(int64_t group, int64_t m) const {
     return weight + group * g.weight_of_group + m * g.weight.n;
   }
+  const Elements<Sum> elements;
+
   bool is_finite(int64_t group, int64_t m) const { return finite[group * g.M + m]; }
 
  private:
   // Whether all of them are finite.
-  bool pack(const Stored* from, Sum* to) const {
+  bool pack(const Sum* from, Sum* to) const {
     bool all = true;
     for (int64_t c : Range{0, g.C})
       for (int64_t t_h : Range{0, g.h.T})
         for (int64_t t_w : Range{0, g.w.T}) {
-          const Sum value = static_cast<Sum>(
-              from[c * g.weight.c + g.h.tap(t_h) * g.weight.h + g.w.tap(t_w) * g.weight.w]);
+          const Sum value =
+              from[c * g.weight.c + g.h.tap(t_h) * g.weight.h + g.w.tap(t_w) * g.weight.w];
           to[(t_h * g.w.T + t_w) * blocking.tap_step(g) + c * blocking.channel_step()] =
-              std::isfinite(value) ? value : Sum(0);
-          all &= std::isfinite(value);
+              elements.is_finite(value) ? value : Sum(0);
+          all &= elements.is_finite(value);
         }
     return all;
   }
 
   const Gather& g;
   const RowwiseBlocking& blocking;
-  const Stored* weight;
+  const Sum* weight;
   at::Tensor packed;
   std::vector<char> finite;  // of every channel of the destination; threads write neighbours
 };
@@ -104,7 +107,7 @@ class RowwiseLoops {
  public:
   RowwiseLoops(const Tiles<Stored, Sum>& tiles, const Gather& g,
                const Operands<Stored, Sum>& operands, const RowwiseBlocking& blocking,
-               const RowWeights<Stored, Sum>& weights, const RowBand& band, Sum* scratch)
+               const RowWeights<Sum>& weights, const RowBand& band, Sum* scratch)
       : tiles(tiles),
         g(g),
         operands(operands),
@@ -152,7 +155,7 @@ class RowwiseLoops {
   void store(int64_t n, int64_t group, int64_t m, int64_t y, Sum* from) const {
     const int64_t channel = group * g.M + m;
     if (!weights.is_finite(group, m))
-      for_each_sum_of_meetings<Sum>(g, operands.source_at(g, n, group * g.C),
+      for_each_sum_of_meetings<Sum>(g, weights.elements, operands.source_at(g, n, group * g.C),
                                     weights.of_channel(group, m), y, [&](int64_t x, Sum sum) {
                                       if (!std::isfinite(sum)) from[x] = sum;
                                     });
@@ -168,7 +171,7 @@ class RowwiseLoops {
   const Gather& g;
   const Operands<Stored, Sum>& operands;
   const RowwiseBlocking& blocking;
-  const RowWeights<Stored, Sum>& weights;
+  const RowWeights<Sum>& weights;
   const RowBand& band;
   Sum* const strips;  // of each channel of the source
   Sum* const sums;    // of a row of a block of channels, for all images
@@ -179,7 +182,7 @@ class RowwiseLoops {
 template <typename Stored, typename Sum>
 void gather_rowwise(const Tiles<Stored, Sum>& tiles, const Gather& g,
                     const Operands<Stored, Sum>& operands, const RowwiseBlocking& blocking) {
-  const RowWeights<Stored, Sum> weights(g, blocking, operands.weight);
+  const RowWeights<Sum> weights(g, blocking, operands.weight, tiles.pairs);
   for_each_band<Sum>(
       g, blocking, blocking.scratch_size(g), [&](Range ys, const BandItems& items, Sum* scratch) {
         const RowBand band(g, blocking, ys);
@@ -190,6 +193,8 @@ void gather_rowwise(const Tiles<Stored, Sum>& tiles, const Gather& g,
 
 template void gather_rowwise(const Tiles<float, float>&, const Gather&,
                              const Operands<float, float>&, const RowwiseBlocking&);
+template void gather_rowwise(const Tiles<at::BFloat16, float>&, const Gather&,
+                             const Operands<at::BFloat16, float>&, const RowwiseBlocking&);
 template void gather_rowwise(const Tiles<double, double>&, const Gather&,
                              const Operands<double, double>&, const RowwiseBlocking&);
 

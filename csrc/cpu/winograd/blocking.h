@@ -59,7 +59,7 @@ struct WinogradScratch {
     s.weight = pieces.next(b.one_item ? kNumbers * b.channels.size * b.lanes : 0);
     s.sums = pieces.next(b.sums_size() * (b.sums_wait() ? b.parts.size * b.spans.size : 1));
     s.rows = pieces.next(b.buffer.size());
-    s.taps = pieces.next(b.one_item ? TransformedWeight<Sum, Sum>::buffer_size(b.lanes) : 0);
+    s.taps = pieces.next(b.one_item ? TransformedWeight<Sum>::buffer_size(b.lanes) : 0);
     s.pixels = pieces.next(b.lanes * 2 * b.pixels_stride());
     return s;
   }

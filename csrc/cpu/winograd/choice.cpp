@@ -8,7 +8,8 @@ namespace convgrad::cpu {
 namespace {
 
 constexpr const char* kOtherShape = "Winograd's form needs three by three taps and stride 1";
-constexpr const char* kPairs = "Winograd's transforms compute with single numbers, not with pairs";
+constexpr const char* kNoPairs =
+    "Winograd's transforms compute with single numbers, not with pairs";
 constexpr const char* kNotAllowed = "Winograd is not allowed: its error is another";
 constexpr const char* kTooCostly =
     "Winograd is allowed, but its transforms cost more than they save";
@@ -63,7 +64,7 @@ bool pays(const Target& target, const Walk& h, const Walk& w, int64_t C_in) {
 
 const char* why_not_winograd(const Target& target, const Gather& g) {
   if (!OutputTileGrid::fits(g.h, g.w)) return kOtherShape;
-  if (target.tiles.pairs) return kPairs;
+  if (target.tiles.pairs) return kNoPairs;
   if (!target.winograd_allowed) return kNotAllowed;
   return pays(target, g) ? nullptr : kTooCostly;
 }
@@ -71,7 +72,7 @@ const char* why_not_winograd(const Target& target, const Gather& g) {
 const char* why_not_winograd(const Target& target, const ConvShape& shape) {
   const Walk h = shape.h.outputs(), w = shape.w.outputs();
   if (!OutputTileGrid::fits(h, w)) return kOtherShape;
-  if (target.tiles.pairs) return kPairs;
+  if (target.tiles.pairs) return kNoPairs;
   if (!target.winograd_allowed) return kNotAllowed;
   return pays(target, h, w, shape.C_in_per_group()) ? nullptr : kTooCostly;
 }

@@ -41,7 +41,7 @@ class WinogradLoops {
         weight(tiles, g, operands.weight) {}
 
   void run(const Item& item, const Scratch& scratch) const {
-    const TransformedSources<Stored, Sum> sources(tiles, grid, source, blocking.buffer);
+    const TransformedSources<Sum> sources(tiles, grid, source, blocking.buffer);
     const auto rows = sources.rows_of(grid.rows(blocking.tiles_of(item.slices)));
     for (int64_t i : Range{0, blocking.channels.count}) {
       const Range channels = blocking.channels.at(i, g.C);
@@ -152,8 +152,8 @@ class WinogradLoops {
   const WinogradBlocking& blocking;
   const Sum* packed;
   OutputTileGrid grid;
-  Images<const Stored> source;
-  TransformedWeight<Stored, Sum> weight;
+  Images<const Sum> source;
+  TransformedWeight<Sum> weight;
 };
 
 Item item_at(const WinogradBlocking& blocking, int64_t i) {
@@ -168,8 +168,7 @@ template <typename Stored, typename Sum>
 void gather_winograd(const Tiles<Stored, Sum>& tiles, const Gather& g,
                      const Operands<Stored, Sum>& operands, const WinogradBlocking& blocking) {
   at::Tensor packed;
-  if (!blocking.one_item)
-    packed = TransformedWeight<Stored, Sum>(tiles, g, operands.weight).make_all();
+  if (!blocking.one_item) packed = TransformedWeight<Sum>(tiles, g, operands.weight).make_all();
   const WinogradLoops<Stored, Sum> loops(tiles, g, operands, blocking,
                                          packed.defined() ? packed.const_data_ptr<Sum>() : nullptr);
   const int64_t items = g.groups * blocking.parts.count * blocking.spans.count;
@@ -185,6 +184,8 @@ void gather_winograd(const Tiles<Stored, Sum>& tiles, const Gather& g,
 
 template void gather_winograd(const Tiles<float, float>&, const Gather&,
                               const Operands<float, float>&, const WinogradBlocking&);
+template void gather_winograd(const Tiles<at::BFloat16, float>&, const Gather&,
+                              const Operands<at::BFloat16, float>&, const WinogradBlocking&);
 template void gather_winograd(const Tiles<double, double>&, const Gather&,
                               const Operands<double, double>&, const WinogradBlocking&);
 

@@ -13,15 +13,14 @@ namespace {
 
 // Sixteen products of matrices, one for each number of a transformed tile: the rows of a register tile are input
 // channels, its lanes output channels, and the sum runs over the output tiles.
-template <typename Stored, typename Sum>
+template <typename Sum>
 class WinogradWeightLoops {
  public:
   using Item = WeightSums::Item;
   using Scratch = WinogradWeightScratch<Sum>;
 
-  WinogradWeightLoops(const Tiles<Stored, Sum>& tiles, const ConvShape& shape,
-                      const WinogradWeightBlocking& blocking,
-                      const WeightOperands<Stored>& operands)
+  WinogradWeightLoops(const Tiles<Sum, Sum>& tiles, const ConvShape& shape,
+                      const WinogradWeightBlocking& blocking, const WeightOperands<Sum>& operands)
       : tiles(tiles),
         shape(shape),
         blocking(blocking),
@@ -30,7 +29,7 @@ class WinogradWeightLoops {
         grid(shape.h.outputs(), shape.w.outputs(), shape.N) {}
 
   void sum_item(const Item& item, Range some_spans, const Scratch& scratch, Sum* sums) const {
-    const TransformedSources<Stored, Sum> sources(tiles, grid, operands.input, blocking.buffer);
+    const TransformedSources<Sum> sources(tiles, grid, operands.input, blocking.buffer);
     const int64_t channel = item.group * layout.C_in, span = blocking.span;
     for (int64_t i : some_spans) {
       const Range some_tiles = Range::within(i * span, (i + 1) * span, blocking.tiles);
@@ -78,7 +77,7 @@ class WinogradWeightLoops {
 
   // The upper or lower pixels of a row of output tiles, with zeros beyond the image.
   void pack_pixels(const TileRow& row, int64_t i, int64_t group, int64_t c_out, Sum* pixels) const {
-    const Images<const Stored>& grad_output = operands.grad_output;
+    const Images<const Sum>& grad_output = operands.grad_output;
     const int64_t y = grid.h.destination(row.y, i), x = grid.w.destination(row.x, 0);
     const int64_t count = y < shape.h.O ? grid.w.pixels_inside(row.x, row.count) : 0;
     std::fill(pixels + count * tiles.lanes, pixels + 2 * row.count * tiles.lanes, Sum(0));
@@ -114,11 +113,11 @@ class WinogradWeightLoops {
       }
   }
 
-  const Tiles<Stored, Sum>& tiles;
+  const Tiles<Sum, Sum>& tiles;
   const ConvShape& shape;
   const WinogradWeightBlocking& blocking;
   const WeightSums& layout;
-  const WeightOperands<Stored>& operands;
+  const WeightOperands<Sum>& operands;
   OutputTileGrid grid;
 };
 
@@ -136,9 +135,8 @@ void for_each(const WinogradWeightBlocking& blocking, int64_t count, int64_t spa
 }
 
 // Items and chunks at once, and then the sums of each item's chunks in their order.
-template <typename Stored, typename Sum>
-void run_chunks(const WinogradWeightLoops<Stored, Sum>& loops,
-                const WinogradWeightBlocking& blocking) {
+template <typename Sum>
+void run_chunks(const WinogradWeightLoops<Sum>& loops, const WinogradWeightBlocking& blocking) {
   const WeightSums& layout = blocking.sums;
   const Blocks& chunks = blocking.chunks;
   const int64_t items = layout.item_count(), size = blocking.sums_size();
@@ -162,11 +160,11 @@ void run_chunks(const WinogradWeightLoops<Stored, Sum>& loops,
 }  // namespace
 
 // With one chunk, an item keeps its sums in scratch: those of a large weight would not fit into the caches.
-template <typename Stored, typename Sum>
-void grad_weight_winograd(const Tiles<Stored, Sum>& tiles, const ConvShape& shape,
+template <typename Sum>
+void grad_weight_winograd(const Tiles<Sum, Sum>& tiles, const ConvShape& shape,
                           const WinogradWeightBlocking& blocking,
-                          const WeightOperands<Stored>& operands) {
-  const WinogradWeightLoops<Stored, Sum> loops(tiles, shape, blocking, operands);
+                          const WeightOperands<Sum>& operands) {
+  const WinogradWeightLoops<Sum> loops(tiles, shape, blocking, operands);
   if (blocking.chunks.count > 1) return run_chunks(loops, blocking);
   const WeightSums& layout = blocking.sums;
   for_each<Sum>(blocking, layout.item_count(), blocking.spans, [&](int64_t i, const auto& scratch) {

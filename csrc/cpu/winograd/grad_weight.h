@@ -5,9 +5,9 @@
 
 namespace convgrad::cpu {
 
-template <typename Stored, typename Sum>
-void grad_weight_winograd(const Tiles<Stored, Sum>& tiles, const ConvShape& shape,
+template <typename Sum>
+void grad_weight_winograd(const Tiles<Sum, Sum>& tiles, const ConvShape& shape,
                           const WinogradWeightBlocking& blocking,
-                          const WeightOperands<Stored>& operands);
+                          const WeightOperands<Sum>& operands);
 
 }  // namespace convgrad::cpu

@@ -33,11 +33,11 @@ struct RowBuffer {
 };
 
 // The rows of one channel are copied first, with zeros for the padding and with even columns apart from odd ones.
-template <typename Stored, typename Sum>
+template <typename Sum>
 class TransformedSources {
  public:
-  TransformedSources(const Tiles<Stored, Sum>& tiles, const OutputTileGrid& grid,
-                     const Images<const Stored>& source, const RowBuffer& buffer)
+  TransformedSources(const SumTiles<Sum>& tiles, const OutputTileGrid& grid,
+                     const Images<const Sum>& source, const RowBuffer& buffer)
       : tiles(tiles), grid(grid), source(source), half(buffer.half) {}
 
   std::vector<SourceRows> rows_of(const std::vector<TileRow>& tile_rows) const {
@@ -79,7 +79,7 @@ class TransformedSources {
   }
 
  private:
-  void load(const SourceRows& rows, const Stored* from, Sum* to) const {
+  void load(const SourceRows& rows, const Sum* from, Sum* to) const {
     const auto place = [&](uint64_t i) { return to + i % 2 * half + i / 2; };
     for (int64_t i : Range{0, rows.inside.lo}) *place(i) = Sum(0);
     for (int64_t i : Range{rows.inside.hi, 2 * rows.count + 2}) *place(i) = Sum(0);
@@ -90,9 +90,9 @@ class TransformedSources {
                       .count = rows.inside.size()});
   }
 
-  const Tiles<Stored, Sum>& tiles;
+  const SumTiles<Sum>& tiles;
   const OutputTileGrid& grid;
-  const Images<const Stored>& source;
+  const Images<const Sum>& source;
   int64_t half;
 };
 

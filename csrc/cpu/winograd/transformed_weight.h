@@ -14,10 +14,10 @@ namespace convgrad::cpu {
 
 // A block has as many of the destination's channels as a vector has lanes. It is stored as [16][channel of the
 // source][lane], 16 numbers of a transformed tile.
-template <typename Stored, typename Sum>
+template <typename Sum>
 class TransformedWeight {
  public:
-  TransformedWeight(const Tiles<Stored, Sum>& tiles, const Gather& g, const Stored* weight)
+  TransformedWeight(const SumTiles<Sum>& tiles, const Gather& g, const Sum* weight)
       : tiles(tiles), g(g), packing(tiles, g, weight, order_of(tiles.lanes)) {}
 
   // Elements of the buffer of `make`.
@@ -62,9 +62,9 @@ class TransformedWeight {
     return {lanes, 3 * kChannels * lanes, kChannels * lanes, 9 * kChannels * lanes};
   }
 
-  const Tiles<Stored, Sum>& tiles;
+  const SumTiles<Sum>& tiles;
   const Gather& g;
-  WeightPacking<Stored, Sum> packing;
+  WeightPacking<Sum> packing;
 };
 
 }  // namespace convgrad::cpu
