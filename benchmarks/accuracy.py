@@ -2,12 +2,13 @@
 
     python benchmarks/accuracy.py
     python benchmarks/accuracy.py --classes depthwise,strided --output accuracy.md
+    CONVGRAD_ISA=avx2 python benchmarks/accuracy.py --classes dense3x3 --winograd
 
 The exact result is computed in float64 from the same operands. An element is right if it is the
 number of its dtype that is nearest to the exact one. Its error is given in roundings: half the
 distance from one number to the next, at the element or, if it is smaller, at the typical size (the
 root of the mean square) of all. A row has the worst of all layers: of the quick set, or of the
-named classes.
+named classes. --winograd allows it on our side; layers in pairs of bfloat16 do without it.
 """
 
 from __future__ import annotations
@@ -24,6 +25,7 @@ from torch import Tensor
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))  # as python -m would
 
+import convgrad_ext
 from benchmarks import Parser, exit_code_of, names
 from benchmarks.layers import DTYPES, Form, Layer, class_names, load_layers, make_operands
 from benchmarks.sides import ALL, OURS, TORCH
@@ -66,10 +68,12 @@ def main(argv: list[str]) -> int:
     parser = Parser("benchmarks/accuracy.py", __doc__)
     read = partial(names, "class", class_names())
     parser.add_argument("--classes", type=read, help="default: a few small layers of each")
+    parser.add_argument("--winograd", action="store_true", help="allow Winograd on our side")
     parser.add_argument("--output", type=Path, help="a Markdown file; default: the terminal alone")
     arguments = parser.parse_args(argv)
     layers = load_layers(arguments.classes, quick=arguments.classes is None)
-    text = f"{processor_name()}, {len(layers)} layers:\n\n{table(layers)}"
+    with convgrad_ext.allow_winograd(arguments.winograd):
+        text = f"{processor_name()}, {len(layers)} layers:\n\n{table(layers)}"
     print(text)
     if arguments.output:
         arguments.output.write_text(text + "\n")

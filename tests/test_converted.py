@@ -47,7 +47,7 @@ def whole(size: Sequence[int], dtype: torch.dtype, formats: torch.memory_format)
 @LAYOUT
 def test_slices_make_the_batch(dtype: torch.dtype, formats: Formats) -> None:
     """The exact result, rounded once. grad_weight adds slices up in float32."""
-    assert images_at_a_time(LARGE, dtype) == {"1"}
+    assert str(LARGE.N) not in images_at_a_time(LARGE, dtype)
     precise = torch.complex128 if dtype.is_complex else torch.float64
     x, w = (whole(size, dtype, formats.images) for size in (LARGE.input_size, LARGE.weight_size))
     y = whole(LARGE.torch_conv2d(x.to(precise), w.to(precise)).shape, dtype, formats.images)

@@ -1,4 +1,4 @@
-"""bfloat16 in pairs: the tiles of csrc/cpu/kernels/avx512_bf16.cpp, and the passes of csrc/cpu/pairs.cpp."""
+"""bfloat16 in pairs: csrc/cpu/kernels/avx512_bf16.cpp, and the passes of csrc/cpu/pairs.cpp."""
 
 from __future__ import annotations
 
@@ -165,7 +165,7 @@ def test_the_batch_is_its_images_and_the_filters_are_their_halves(
 def test_padding_meets_no_infinite_weight(
     filters: int, channel: int, special: float, formats: Formats
 ) -> None:
-    """The corner weight meets the pixels that have a source for it; the other number of its pair meets all."""
+    """The corner weight meets no pixel of the first row and column; the rest of its pair does."""
     x = torch.ones(2, 24, 6, 20, dtype=torch.bfloat16).contiguous(memory_format=formats.images)
     w = torch.ones(filters, 24, 3, 3, dtype=torch.bfloat16)
     finite = convgrad_ext.conv2d(x, w, padding=1)

@@ -13,13 +13,13 @@ pytestmark = NEEDS_OBJDUMP
 
 # The functions that the compiler makes of the loops that ask for memory.
 LOOPS = {
-    "packed_weights": "WeightPacking<float, float>::run",
-    "transformed_weights": "TransformedWeight<float, float>::make",
+    "packed_weights": "WeightPacking<float>::run",
+    "transformed_weights": "TransformedWeight<float>::make",
     "pixels": "PixelwiseLoops<float, float>::run_slices",
     "planes": "gather_planes<float, float>",
-    "planes_of_grad_weight": "PlaneWeightLoops<float, float>::run",
+    "planes_of_grad_weight": "PlaneWeightLoops<float>::run",
     "rows_of_channels": "gather_channels<float, float>",
-    "rows_of_grad_weight": "ChannelWeightLoops<float, float>::run",
+    "rows_of_grad_weight": "ChannelWeightLoops<float>::run",
 }
 
 

@@ -15,11 +15,14 @@ from disassembly import NEEDS_OBJDUMP, SYMBOL, listing
 
 pytestmark = NEEDS_OBJDUMP
 
-TILE = re.compile(r"::tile<(float|double), (\d+), \(convgrad::cpu::TileKind\)(\d), (\d+), (\d+)>")
+TILE = re.compile(
+    r"::(Numbers|Pairs), (float|double), (\d+), \(convgrad::cpu::TileKind\)(\d), (\d+), (\d+)>"
+)
 KINDS = range(3)
+SUMS = {16: 12, 32: 12, 64: 28}  # that registers hold, by bytes of a vector
 LINE = re.compile(r"^\s*([0-9a-f]+):\s+(\S+)\s*(.*)$")
 JUMP = re.compile(r"^([0-9a-f]+)\b")
-MULTIPLIES = re.compile(r"^v?(fn?madd|mul[ps][sd])")
+MULTIPLIES = re.compile(r"^v?(fn?madd|mul[ps][sd]|dpbf16ps)")
 VECTOR = re.compile(r"%[xyz]mm\d")
 FRAME = "%rsp,%rbp"  # moved where %rbp is the base of the stack, and no other register
 
@@ -80,19 +83,19 @@ def test_every_tile_is_found(tiles: dict[str, list[Instruction]]) -> None:
     """As many as the registers allow: otherwise the test below would look at nothing."""
     found = defaultdict(set)
     for name in tiles:
-        element, size, kind, vecs, rows = TILE.search(name).groups()
-        found[element, int(size), int(kind)].add((int(vecs), int(rows)))
-    for element in ("float", "double"):
-        for size, accs in ((16, 12), (32, 12), (64, 28)):
-            wanted = {(v, r) for v in range(1, 5) for r in range(1, min(28, accs // v) + 1)}
-            for kind in KINDS:
-                assert found[element, size, kind] == wanted
+        step, element, size, kind, vecs, rows = TILE.search(name).groups()
+        found[step, element, int(size), int(kind)].add((int(vecs), int(rows)))
+    builds = [("Numbers", element, size) for element in ("float", "double") for size in SUMS]
+    for step, element, size in [*builds, ("Pairs", "float", 64)]:
+        wanted = {(v, r) for v in range(1, 5) for r in range(1, min(28, SUMS[size] // v) + 1)}
+        for kind in KINDS:
+            assert found[step, element, size, kind] == wanted
 
 
 # 28 sums and four vectors of B are all 32 registers: the compiler keeps one of them on the stack.
 FULL = {
-    f"::tile<{element}, 64, (convgrad::cpu::TileKind){kind}, 4, 7>"
-    for element in ("float", "double")
+    f"::{step}, {element}, 64, (convgrad::cpu::TileKind){kind}, 4, 7>"
+    for step, element in (("Numbers", "float"), ("Numbers", "double"), ("Pairs", "float"))
     for kind in KINDS
 }
 
@@ -110,7 +113,7 @@ def test_every_tile_has_a_loop_that_multiplies(tiles: dict[str, list[Instruction
 
 
 SPILLING = """
-0000000000001000 <convgrad::cpu::tile<float, 32, (convgrad::cpu::TileKind)1, 1, 8>(x)>:
+0000000000001000 <tile<cpu::Numbers, float, 32, (convgrad::cpu::TileKind)1, 1, 8>(x)>:
     1000: xor    %eax,%eax
     1002: vmovups (%rdi),%ymm0
     1006: vfmadd231ps (%rsi),%ymm0,%ymm1
@@ -126,5 +129,5 @@ SPILLING = """
 def test_a_spill_is_recognised() -> None:
     """A store and a read inside of the loop, and no store behind it."""
     ((name, code),) = tiles_in(SPILLING)
-    assert name == "::tile<float, 32, (convgrad::cpu::TileKind)1, 1, 8>"
+    assert name == "::Numbers, float, 32, (convgrad::cpu::TileKind)1, 1, 8>"
     assert spills(code) == ["vmovaps %ymm1,0x20(%rsp)", "vfmadd231ps 0x60(%rsp),%ymm0,%ymm2"]

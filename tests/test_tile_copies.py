@@ -7,6 +7,7 @@ from itertools import product
 import pytest
 import torch
 from tile_memory import dtypes, expect, isas, lanes_of, numbers, poisoned, source
+from torch import Tensor
 
 from convgrad_ext import _C
 
@@ -148,3 +149,39 @@ def test_copy_vectors(isa: str, dtype: torch.dtype) -> None:
                 for lane in range(width)
             },
         )
+
+
+def near_bfloat16() -> Tensor:
+    """Every number of bfloat16, and those of float32 just off it and around the middle."""
+    upper = torch.arange(1 << 16).unsqueeze(1) << 16
+    lower = torch.tensor([0, 1, 0x7FFF, 0x8000, 0x8001, 0xFFFF])
+    return (upper | lower).flatten().to(torch.int32).view(torch.float32)
+
+
+@isas
+@pytest.mark.parametrize("step", [1, 2, 3])
+def test_a_result_is_rounded_to_the_nearest_number_of_bfloat16(isa: str, step: int) -> None:
+    """To the even one of two, as torch does; infinities and NaN stay what they are."""
+    values = near_bfloat16()
+    count = len(values)
+    rows = torch.full((count * step,), 7, dtype=torch.bfloat16)
+    _C.tile_store_rows(isa, (values, 0), 0.0, (rows, 0), step, count, ONE_ROW)
+    expected = torch.full_like(rows, 7)
+    expected[::step] = values.bfloat16()
+    torch.testing.assert_close(rows, expected, rtol=0, atol=0, equal_nan=True)
+
+
+@isas
+@pytest.mark.parametrize("steps", ["lanes_adjacent", "vectors_adjacent", "nothing_adjacent"])
+def test_unpacked_results_are_rounded(isa: str, steps: str) -> None:
+    width = lanes_of(isa, torch.float32)
+    count = (1 << 10) // width
+    values = near_bfloat16()[::383][:1024].clone()
+    step, lane_stride = {"lanes_adjacent": (width, 1), "vectors_adjacent": (1, count)}.get(
+        steps, (2 * width, 2)
+    )
+    tensor = torch.full((2048,), 7, dtype=torch.bfloat16)
+    _C.tile_unpack(isa, (values, 0), (tensor, 0), (step, lane_stride, width, count, width))
+    expected = torch.full_like(tensor, 7)
+    expected.as_strided((count, width), (step, lane_stride)).copy_(values.view(count, width))
+    torch.testing.assert_close(tensor, expected, rtol=0, atol=0, equal_nan=True)

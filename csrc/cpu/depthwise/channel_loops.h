@@ -270,14 +270,16 @@ class ChannelLoops {
   }
 
   void store(int64_t n, int64_t y, const ChannelVectors& some, int64_t m, const Sum* sums) const {
-    for (int64_t v : Range{0, some.vecs})
-      tiles.unpack({.vectors = sums + v * tiles.lanes,
+    const int64_t lane_stride = g.M * g.destination.c;
+    const int64_t width = lane_stride == 1 ? some.vecs * tiles.lanes : tiles.lanes;
+    for (int64_t lane = 0; lane < some.vecs * tiles.lanes; lane += width)
+      tiles.unpack({.vectors = sums + lane,
                     .vector_stride = blocking.width,
-                    .tensor = destination(n, y, (some.first + v * tiles.lanes) * g.M + m),
+                    .tensor = destination(n, y, (some.first + lane) * g.M + m),
                     .step = place(g.w.pixel_step, g.destination.w),
-                    .lane_stride = g.M * g.destination.c,
+                    .lane_stride = lane_stride,
                     .count = g.w.D,
-                    .lanes = tiles.lanes});
+                    .lanes = width});
   }
 
   const Tiles<Stored, Sum>& tiles;

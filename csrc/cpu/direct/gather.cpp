@@ -198,7 +198,8 @@ class BandLoops {
       args.tensor = pixel + some.first;
       args.step = line.destination_stride, args.lane_stride = some.step;
       args.count = line.rows;
-      args.lanes = std::min({tiles.lanes - m % tiles.lanes, some.count, g.M - m});
+      const int64_t left = some.step == 1 ? channels.hi - m : tiles.lanes - m % tiles.lanes;
+      args.lanes = std::min({left, some.count, g.M - m});
       if (pass.operands.bias)
         add_bias(args, sums + m - channels.lo, pass.operands.bias + item.group * g.M + m);
       tiles.unpack(args);

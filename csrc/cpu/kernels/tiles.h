@@ -98,7 +98,8 @@ struct PackArgs {
   int64_t count, lanes;   // vectors; lanes that are in the tensor
 };
 
-// Vectors to tensor, with the same correspondence; lanes from `lanes` on are not stored.
+// Vectors to tensor, with the same correspondence; lanes from `lanes` on are not stored. Where lanes are adjacent, `lanes` can
+// be those of several vectors, one behind the other.
 template <typename Stored, typename Sum>
 struct UnpackArgs {
   const Sum* vectors;

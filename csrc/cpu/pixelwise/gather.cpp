@@ -88,7 +88,8 @@ struct Slice {
   int64_t vecs;
   int64_t destination;  // its first pixel in channel 0, in elements
   bool far_steps;       // whether the channels are in the tensor, and tiles prefetch them
-  bool straight;        // whether tiles write into the destination
+  bool whole;           // whether all pixels have a source, and are adjacent in the destination
+  bool straight;        // whether tiles write into it
 };
 
 template <typename Stored, typename Sum>
@@ -139,8 +140,8 @@ class PixelwiseLoops {
     std::vector<Slice<Sum>> slices;
     for (const std::vector<Segment>& of_slice : segments) {
       const Inside inside = pixels.inside_of(of_slice.front());
-      const bool whole = inside.count == blocking.width;  // one row of pixels inside the image
-      const bool in_place = whole && blocking.in_place;
+      const bool in_place = inside.count == blocking.width && blocking.in_place;
+      const bool whole = is_whole(of_slice);
       const Sum* const image = operands.source + inside.source + group * g.C * g.source.c;
       const int64_t pixel_count = of_slice.back().at + of_slice.back().xs.size();
       const Slice<Sum> slice{.segments = of_slice,
@@ -151,7 +152,8 @@ class PixelwiseLoops {
                              .vecs = ceil_div(pixel_count, tiles.lanes),
                              .destination = pixels.destination(of_slice.front()),
                              .far_steps = in_place && blocking.steps_ahead > 0,
-                             .straight = is_straight(of_slice)};
+                             .whole = whole,
+                             .straight = whole && tiles.in_place && !operands.bias};
       if (!slices.empty() && follows(slices.back(), slice))
         ++slices.back().more;
       else
@@ -161,9 +163,8 @@ class PixelwiseLoops {
     return slices;
   }
 
-  // Whether tiles write a slice where it belongs: its pixels are adjacent there, and all have a source.
-  bool is_straight(const std::vector<Segment>& slice) const {
-    if (!tiles.in_place || operands.bias || pixels.destination_step() != 1) return false;
+  bool is_whole(const std::vector<Segment>& slice) const {
+    if (pixels.destination_step() != 1) return false;
     const int64_t first = pixels.destination(slice.front());
     for (const Segment& s : slice)
       if (pixels.inside_of(s).count < s.xs.size() || pixels.destination(s) != first + s.at)
@@ -189,7 +190,11 @@ class PixelwiseLoops {
     args.b_step = slice.channel_stride;
     args.more_tiles = slice.more, args.b_next = slice.source_next, args.acc_next = blocking.width;
     add_tile(args, rows, of_rows, slice);
-    if (!slice.straight) store_tile(channel, rows, slice.segments, sums);
+    if (slice.straight) return;
+    if (slice.whole)
+      store_whole(channel, rows, sums, to);
+    else
+      store_tile(channel, rows, slice.segments, sums);
   }
 
   // What all tiles have in common.
@@ -216,6 +221,20 @@ class PixelwiseLoops {
       tile(args);
       channel += blocking.channels.size;
     } while (channel < g.C);
+  }
+
+  void store_whole(int64_t channel, int64_t rows, Sum* sums, Stored* to) const {
+    if (operands.bias)
+      for (int64_t row : Range{0, rows})
+        for (int64_t pixel : Range{0, blocking.width})
+          sums[row * blocking.width + pixel] += operands.bias[channel + row];
+    tiles.unpack({.vectors = sums,
+                  .vector_stride = blocking.width,
+                  .tensor = to,
+                  .step = g.destination.c,
+                  .lane_stride = 1,
+                  .count = rows,
+                  .lanes = blocking.width});
   }
 
   // The sum of a pixel that meets padding is set to zero: its product with an infinite weight is NaN.
