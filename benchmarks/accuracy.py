@@ -2,7 +2,7 @@
 
     python benchmarks/accuracy.py
     python benchmarks/accuracy.py --classes depthwise,strided --output accuracy.md
-    CONVGRAD_ISA=avx2 python benchmarks/accuracy.py --classes dense3x3 --winograd
+    CONVGRAD_ISA=avx2 python benchmarks/accuracy.py --winograd
 
 The exact result is computed in float64 from the same operands. An element is right if it is the
 number of its dtype that is nearest to the exact one. Its error is given in roundings: half the

@@ -1,4 +1,4 @@
-"""The command line: ``python -m convgrad_ext info`` and ``python -m convgrad_ext check``."""
+"""The command line: ``python -m convgrad_ext info``, ``check`` and ``explain``."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import sys
 
 from rich.console import Console
 
-from convgrad_ext import check, info
+from convgrad_ext import check, explain, info
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -16,9 +16,11 @@ def main(arguments: list[str] | None = None) -> int:
     if options.command == "info":
         return info.run(console)
     try:
+        if options.command == "explain":
+            return explain.run(options)
         return check.run(console, options.impl)
     except ValueError as error:
-        print(f"convgrad_ext check: {error}", file=sys.stderr)
+        print(f"convgrad_ext {options.command}: {error}", file=sys.stderr)
         return 2
 
 
@@ -32,6 +34,7 @@ def parser() -> argparse.ArgumentParser:
         metavar="PACKAGE:FUNCTION",
         help="another implementation of conv2d, such as torch.nn.functional:conv2d",
     )
+    explain.add_arguments(commands.add_parser("explain", help="the passes of a layer as formulas"))
     return parser
 
 

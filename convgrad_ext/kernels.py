@@ -1,8 +1,9 @@
 """Which loops run: the kernels of this build and the choice between them.
 
-The environment variable ``CONVGRAD_ISA`` names the fastest kernel that may run, ``avx512``,
-``avx2`` or ``baseline``. Faster ones then count as not available. It is read once, when the package
-is imported. A kernel that does not exist, or not on this processor, raises a ValueError.
+The environment variable ``CONVGRAD_ISA`` names the fastest kernel that may run, ``avx512_bf16``
+(bfloat16 alone), ``avx512``, ``avx2`` or ``baseline``. Faster ones then count as not available. It
+is read once, when the package is imported. A kernel that does not exist, or not on this processor,
+raises a ValueError.
 """
 
 from __future__ import annotations

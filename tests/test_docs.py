@@ -1,4 +1,4 @@
-"""The pages name files that exist, and show the output that explain_plan prints."""
+"""The pages name files that exist, run, and show the output that explain_plan prints."""
 
 from __future__ import annotations
 
@@ -41,6 +41,17 @@ def test_the_page_shows_the_plan_that_is_printed() -> None:
     with contextlib.redirect_stdout(printed):
         exec("".join(example.source for example in examples), {})
     assert without_processor(printed.getvalue()) == without_processor(examples[-1].want)
+
+
+# gradcheck warns of float32, which the page shows to fail.
+@pytest.mark.filterwarnings("ignore:Input #")
+@pytest.mark.parametrize("page", ["faq.md", "gradients.md"])
+def test_the_code_of_a_page_runs(page: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """With the helpers beside it."""
+    monkeypatch.syspath_prepend(ROOT / "docs")
+    found = doctest.testfile(str(ROOT / "docs" / page), module_relative=False)
+    assert found.failed == 0
+    assert found.attempted > 40
 
 
 def without_processor(text: str) -> list[str]:
