@@ -100,18 +100,24 @@ Kernel pair_kernel(bool available) {
   kernel.forward = [single = kernel.forward](const ConvShape& shape, const Tensor& input,
                                              const Tensor& weight, const OptionalTensor& bias,
                                              Tensor& output) {
-    if (!gains_by_pairs(Pass::kForward, shape)) return single(shape, input, weight, bias, output);
-    forward_in_pairs(avx512_bf16_tiles<at::BFloat16>(), shape, input, weight, bias, output);
+    if (gains_by_pairs(Pass::kForward, shape))
+      forward_in_pairs(avx512_bf16_tiles<at::BFloat16>(), shape, input, weight, bias, output);
+    else
+      single(shape, input, weight, bias, output);
   };
   kernel.grad_input = [single = kernel.grad_input](const ConvShape& shape, const Tensor& weight,
                                                    const Tensor& grad_output, Tensor& result) {
-    if (!gains_by_pairs(Pass::kGradInput, shape)) return single(shape, weight, grad_output, result);
-    grad_input_in_pairs(avx512_bf16_tiles<at::BFloat16>(), shape, weight, grad_output, result);
+    if (gains_by_pairs(Pass::kGradInput, shape))
+      grad_input_in_pairs(avx512_bf16_tiles<at::BFloat16>(), shape, weight, grad_output, result);
+    else
+      single(shape, weight, grad_output, result);
   };
   kernel.grad_weight = [single = kernel.grad_weight](const ConvShape& shape, const Tensor& input,
                                                      const Tensor& grad_output, Tensor& result) {
-    if (!gains_by_pairs(Pass::kGradWeight, shape)) return single(shape, input, grad_output, result);
-    grad_weight_in_pairs(avx512_bf16_tiles<float>(), shape, input, grad_output, result);
+    if (gains_by_pairs(Pass::kGradWeight, shape))
+      grad_weight_in_pairs(avx512_bf16_tiles<float>(), shape, input, grad_output, result);
+    else
+      single(shape, input, grad_output, result);
   };
   kernel.plan = [single = kernel.plan](Pass pass, const ConvShape& shape, const Tensor& input,
                                        const Tensor& weight, const Tensor& output) {

@@ -10,10 +10,11 @@ template <int LANES>
 inline void round_to_bfloat16(const typename VectorOf<float, LANES * 4>::type& from,
                               at::BFloat16* to) {
   using Bits = typename VectorOf<uint32_t, LANES * 4>::type;
+  using Ints = typename VectorOf<int32_t, LANES * 4>::type;
   using Halves = typename VectorOf<uint16_t, LANES * 2>::type;
   const Bits bits = (Bits)from;  // casts of vectors keep their bits
   const Bits rounded = (bits + 0x7fff + ((bits >> 16) & 1)) >> 16;
-  const Bits is_nan = (Bits)(from != from);
+  const Bits is_nan = (Bits)((Ints)(bits & 0x7fffffff) > 0x7f800000);
   const Bits result = (is_nan & 0x7fc0) | (~is_nan & rounded);
   store(__builtin_convertvector(result, Halves), reinterpret_cast<uint16_t*>(to));
 }
