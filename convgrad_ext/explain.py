@@ -10,11 +10,12 @@ from argparse import ArgumentParser, ArgumentTypeError, Namespace
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import groupby, pairwise
+from pathlib import Path
 
-from convgrad_ext import _C
+from convgrad_ext import _C, still
 
 Range = tuple[int, int]  # half-open
-MOST = 4096  # pixels, or taps: nobody reads more
+MOST = 512  # pixels, or taps: nobody reads more
 
 
 @dataclass(frozen=True)
@@ -56,6 +57,7 @@ def add_arguments(parser: ArgumentParser) -> None:
     add("--stride", nargs="+", type=positive, default=[1], help="default: 1" + several)
     add("--padding", nargs="+", type=natural, default=[0], help="a side; default: 0" + several)
     add("--dilation", nargs="+", type=positive, default=[1], help="default: 1" + several)
+    add("--output", type=Path, help="a picture, .png or .svg; default: text in the terminal")
 
 
 def number_from(least: int) -> Callable[[str], int]:
@@ -68,14 +70,19 @@ def number_from(least: int) -> Callable[[str], int]:
 
 
 def run(options: Namespace) -> int:
-    """Prints the explanation. Raises a ValueError for arguments that make no layer."""
+    """Prints the explanation, or draws it. Raises a ValueError for arguments that make no layer."""
     names = ("input", "kernel", "stride", "padding", "dilation")
     pairs = {name: both_axes(name, getattr(options, name)) for name in names}
     axes = [
         AxisOfLayer(name, **{key: pair[i] for key, pair in pairs.items()})
         for i, name in enumerate(("row", "column"))
     ]
-    print("\n".join(explain(axes)))
+    lines = list(explain(axes))
+    if options.output is None:
+        print("\n".join(lines))
+    else:
+        still.save(axes, options.output)
+        print(f"wrote {options.output}")
     return 0
 
 
