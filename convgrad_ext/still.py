@@ -61,7 +61,7 @@ def save(axes: Sequence[AxisOfLayer], path: Path) -> None:
         with tempfile.NamedTemporaryFile(dir=path.parent, suffix=path.suffix, delete=False) as file:
             temporary = Path(file.name)
         try:
-            figure.savefig(temporary, dpi=200)
+            figure.savefig(temporary, dpi=144)
             temporary.chmod(0o644)
             temporary.replace(path)
         except BaseException:
