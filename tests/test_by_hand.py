@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import runpy
+from pathlib import Path
+
 import pytest
 import torch
 from torch import Tensor
@@ -104,3 +107,14 @@ def test_grad_bias_counts_every_output() -> None:
     output = convgrad_ext.conv2d(tensor(IMAGE), tensor(KERNEL), bias, stride=2)
     (grad_bias,) = torch.autograd.grad(output, bias, tensor([[1.0, 2], [3, 4]]).detach())
     assert grad_bias.item() == 10
+
+
+def test_the_example_prints_the_gradients(capsys: pytest.CaptureFixture[str]) -> None:
+    """With dO = 1 to 9 and stride 1: (1,1) is 1*1 + 2*2 + 3*3 + 4*5 + 5*6 + 6*7 + ... = 348."""
+    runpy.run_path(str(Path(__file__).parents[1] / "examples" / "by_hand.py"))
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[0::3] == ["stride 1, grad_output 1 to 9", "stride 2, grad_output 1 to 4"]
+    assert lines[1::3] == [
+        "grad_weight [[348.0, 393.0], [528.0, 573.0]]",
+        "grad_weight [[78.0, 88.0], [118.0, 128.0]]",
+    ]
