@@ -43,7 +43,7 @@ def by_meetings(grad_output: Tensor, stride: int) -> tuple[Tensor, Tensor]:
 # %% [markdown]
 # ## Convolutions
 #
-# `grad_weight` is the correlation of the image with `grad_output`, whose numbers are `stride` pixels
+# `grad_weight` is the correlation of the image with `grad_output`, its numbers `stride` pixels
 # apart. `grad_input` is that of the flipped kernel with `grad_output`, spread out by the stride.
 
 
