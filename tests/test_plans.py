@@ -255,3 +255,16 @@ def test_grad_output_is_packed_where_tiles_cannot_read_it(
     with use_kernel(name):
         grad_weight = plans(image, weight)[-1]
     assert grad_weight.blocking["grad_output"] == grad_output
+
+
+def test_a_row_of_results_that_are_rounded_has_scratch() -> None:
+    """Tiles write float32 of adjacent groups in place; bfloat16 is rounded from a row of sums."""
+    images, weight = torch.empty(2, 32, 9, 10), torch.empty(32, 4, 3, 3)
+    scratch = {}
+    for dtype in (torch.float32, torch.bfloat16):
+        x = images.to(dtype, memory_format=torch.channels_last)
+        plan = convgrad_ext.plans(x, weight.to(dtype), None, padding=1, groups=8)[0]
+        assert plan.path == "depthwise"
+        scratch[dtype] = plan.scratch_bytes
+    assert scratch[torch.float32] == 0
+    assert scratch[torch.bfloat16] >= 10 * 4 * 4  # ten pixels of the narrowest vectors

@@ -71,8 +71,10 @@ Plan map_plan(const Target& target, const Gather& g) {
 
 Plan group_plan(const Target& target, const Gather& g) {
   const GroupBlocking b = GroupBlocking::of(target);
-  return plan_of("depthwise", kAdjacentGroups, target, b,
-                 {b.channels.packed_size(b.over_channels(g)), 0});
+  const Gather over_channels = b.over_channels(g);
+  return plan_of(
+      "depthwise", kAdjacentGroups, target, b,
+      {b.channels.packed_size(over_channels), b.scratch_size(target.tiles, over_channels)});
 }
 
 Plan plane_plan(const Target& target, const Gather& g) {

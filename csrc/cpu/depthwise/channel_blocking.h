@@ -90,6 +90,10 @@ struct GroupBlocking {
     g.groups = product(g.groups, g.M), g.M = 1;
     return g;
   }
+  // Of a thread, in elements: a row of results that tiles cannot write in place.
+  int64_t scratch_size(const TileShape& tiles, const Gather& over_channels) const {
+    return tiles.in_place ? 0 : channels.scratch_size(over_channels);
+  }
 };
 
 // grad_weight: an item is some groups in a chunk of the rows of all images.

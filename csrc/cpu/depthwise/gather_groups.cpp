@@ -44,9 +44,7 @@ void gather_groups(const Tiles<Stored, Sum>& tiles, const Gather& g,
   const int64_t of_vector = product(g.C, g.taps(), blocking.channels.width);
   const int64_t work = product(g.w.D, vectors.size(), of_vector);
   at::parallel_for(0, g.N * g.h.D, grain_of(work), [&](int64_t begin, int64_t end) {
-    // Of results that are not computed in place.
-    const at::Tensor sums =
-        allocate<Sum>(tiles.in_place ? 0 : blocking.channels.scratch_size(over_channels));
+    const at::Tensor sums = allocate<Sum>(blocking.scratch_size(tiles, over_channels));
     std::vector<Run> runs;
     for (int64_t row : Range{begin, end}) {
       const int64_t n = row / g.h.D, y = row % g.h.D;
