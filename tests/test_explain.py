@@ -11,7 +11,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from convgrad_ext.__main__ import main
-from convgrad_ext.explain import AxisOfLayer, explain, listed
+from convgrad_ext.explain import AxisOfLayer, explain
+from convgrad_ext.explain.text import listed
 
 PLAIN = AxisOfLayer("row", 7, 3, stride=2, padding=1, dilation=1)
 FACTOR = AxisOfLayer("column", 9, 3, stride=4, padding=1, dilation=2)

@@ -13,9 +13,8 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from torch import Tensor
 
-from convgrad_ext import still
 from convgrad_ext.__main__ import main
-from convgrad_ext.explain import AxisOfLayer
+from convgrad_ext.explain import AxisOfLayer, command, still
 
 AXES = [
     AxisOfLayer("row", 7, 3, stride=2, padding=1, dilation=1),
@@ -107,7 +106,7 @@ def refused(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> str:
 def test_an_unknown_suffix_is_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     path = tmp_path / "layer.gif"
     error = refused([*ARGUMENTS, "--output", str(path)], capsys)
-    assert error == f"--output must end in .png or .svg, but got '{path}'"
+    assert error == f"--output must end in .html, .png or .svg, but got '{path}'"
     assert not any(tmp_path.iterdir())
 
 
@@ -132,7 +131,7 @@ def test_a_failure_leaves_nothing_behind(tmp_path: Path, monkeypatch: pytest.Mon
     monkeypatch.setattr(Figure, "savefig", fail)
     (tmp_path / "layer.png").write_text("before")
     with pytest.raises(RuntimeError, match="no renderer"):
-        still.save(AXES, tmp_path / "layer.png")
+        command.save(AXES, tmp_path / "layer.png")
     assert [path.read_text() for path in tmp_path.iterdir()] == ["before"]
 
 

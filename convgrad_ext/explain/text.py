@@ -1,4 +1,4 @@
-"""``python -m convgrad_ext explain``: the three passes of one layer as formulas with their bounds.
+"""The three passes of one layer as formulas with their bounds.
 
 An axis at a time: rows and columns do not influence each other. The ranges are those of the loops,
 csrc/geometry/axis.h; docs/gradients.md derives them.
@@ -6,104 +6,13 @@ csrc/geometry/axis.h; docs/gradients.md derives them.
 
 from __future__ import annotations
 
-from argparse import ArgumentParser, ArgumentTypeError, Namespace
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
 from itertools import groupby, pairwise
-from pathlib import Path
 
-from convgrad_ext import _C, still
+from convgrad_ext import _C
+from convgrad_ext.explain.layer import AxisOfLayer, check, signed
 
 Range = tuple[int, int]  # half-open
-MOST = 512  # pixels, or taps: nobody reads more
-
-
-@dataclass(frozen=True)
-class AxisOfLayer:
-    """One axis: pixels of the input, taps, and the hyperparameters in pixels."""
-
-    name: str  # of a pixel of this axis: 'row' or 'column'
-    input: int
-    kernel: int
-    stride: int
-    padding: int  # on each side
-    dilation: int
-
-    @property
-    def span(self) -> int:
-        return self.dilation * (self.kernel - 1) + 1
-
-    @property
-    def padded(self) -> int:
-        return self.input + 2 * self.padding
-
-    def geometry(self) -> _C.Axis:
-        sides = (self.padding, self.padding)
-        return _C.Axis(self.input, self.kernel, self.stride, sides, self.dilation)
-
-    def relation(self) -> str:
-        """The input of output o under tap k."""
-        stride = f"{self.stride}*o" if self.stride > 1 else "o"
-        tap = f"{self.dilation}*k" if self.dilation > 1 else "k"
-        return f"{stride}{signed(-self.padding)} + {tap}"
-
-
-def add_arguments(parser: ArgumentParser) -> None:
-    """Each argument has one number for both axes, or one for rows and one for columns."""
-    several = "; one for both axes, or rows and columns"
-    add, positive, natural = parser.add_argument, number_from(1), number_from(0)
-    add("--input", nargs="+", type=positive, default=[7], help="pixels; default: 7" + several)
-    add("--kernel", nargs="+", type=positive, default=[3], help="taps; default: 3" + several)
-    add("--stride", nargs="+", type=positive, default=[1], help="default: 1" + several)
-    add("--padding", nargs="+", type=natural, default=[0], help="a side; default: 0" + several)
-    add("--dilation", nargs="+", type=positive, default=[1], help="default: 1" + several)
-    add("--output", type=Path, help="a picture, .png or .svg; default: text in the terminal")
-
-
-def number_from(least: int) -> Callable[[str], int]:
-    def number(text: str) -> int:
-        if not text.isdecimal() or not least <= int(text) <= MOST:
-            raise ArgumentTypeError(f"must be a number from {least} to {MOST}, but got {text!r}")
-        return int(text)
-
-    return number
-
-
-def run(options: Namespace) -> int:
-    """Prints the explanation, or draws it. Raises a ValueError for arguments that make no layer."""
-    names = ("input", "kernel", "stride", "padding", "dilation")
-    pairs = {name: both_axes(name, getattr(options, name)) for name in names}
-    axes = [
-        AxisOfLayer(name, **{key: pair[i] for key, pair in pairs.items()})
-        for i, name in enumerate(("row", "column"))
-    ]
-    lines = list(explain(axes))
-    if options.output is None:
-        print("\n".join(lines))
-    else:
-        still.save(axes, options.output)
-        print(f"wrote {options.output}")
-    return 0
-
-
-def both_axes(name: str, numbers: Sequence[int]) -> Sequence[int]:
-    if len(numbers) > 2:
-        raise ValueError(f"--{name} must be one or two numbers, but got {len(numbers)}")
-    return [*numbers] * 2 if len(numbers) == 1 else numbers
-
-
-def signed(number: int) -> str:
-    """A term of a sum; nothing for zero."""
-    return f" {'-' if number < 0 else '+'} {abs(number)}" if number else ""
-
-
-def check(axis: AxisOfLayer) -> None:
-    """Raises a ValueError that names the arguments if the kernel does not fit."""
-    if axis.span > axis.padded:
-        raise ValueError(
-            f"a kernel of {axis.kernel} taps and dilation {axis.dilation} spans {axis.span} "
-            f"{axis.name}s, but the padded input has {axis.padded}"
-        )
 
 
 def explain(axes: Sequence[AxisOfLayer]) -> Iterator[str]:
@@ -117,8 +26,7 @@ def explain(axes: Sequence[AxisOfLayer]) -> Iterator[str]:
 
     Source: csrc/geometry/axis.h.
     """
-    for axis in axes:
-        check(axis)
+    check(axes)
     for axis in axes:
         yield from explain_axis(axis)
         yield ""

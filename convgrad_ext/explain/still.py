@@ -7,25 +7,17 @@ and so on; the others follow from them, by the passes of this package. Needs mat
 from __future__ import annotations
 
 import importlib
-import tempfile
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import torch
 from torch import Tensor
 
-from convgrad_ext.functional import conv2d, conv2d_input, conv2d_weight
+from convgrad_ext.explain.layer import LETTERS, AxisOfLayer, numbers_of, phases_of
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
-
-    from convgrad_ext.explain import AxisOfLayer
-
-SUFFIXES = (".png", ".svg")
-# Of one axis: more would be too small to read on a slide.
-MOST = {"input": 12, "kernel": 7, "stride": 4, "padding": 5, "dilation": 4}
 
 # Light enough for black numbers, and told apart by most who see few colours (Okabe and Ito).
 COLOURS = ("#f5d58a", "#a9d8f5", "#8fd6bd", "#f3b79a", "#e3bcd4", "#cfd8a5", "#b9bfe8", "#dddddd")
@@ -34,67 +26,10 @@ PLACES = (
     *("input", "kernel", "output", "legend"),
     *("grad_output", "grad_input", "grad_weight", "grad_bias"),
 )
-LETTERS = "abcdefghijklmnopqrstuvwxyz"
-
-
-def check(axes: Sequence[AxisOfLayer], path: Path) -> None:
-    """Raises a ValueError if no picture of this layer can be made, or not at this place."""
-    if path.suffix not in SUFFIXES:
-        raise ValueError(f"--output must end in {' or '.join(SUFFIXES)}, but got '{path}'")
-    for axis in axes:
-        for name, most in MOST.items():
-            if getattr(axis, name) > most:
-                raise ValueError(
-                    f"--{name} must be at most {most} in a picture, but got {getattr(axis, name)}"
-                )
 
 
 def save(axes: Sequence[AxisOfLayer], path: Path) -> None:
-    """Writes the picture, whole or not at all.
-
-    Raises:
-        ValueError: "--output must end in .png or .svg, but got 'layer.gif'".
-    """
-    check(axes, path)
-    figure = draw(axes)
-    try:
-        with tempfile.NamedTemporaryFile(dir=path.parent, suffix=path.suffix, delete=False) as file:
-            temporary = Path(file.name)
-        try:
-            figure.savefig(temporary, dpi=144)
-            temporary.chmod(0o644)
-            temporary.replace(path)
-        except BaseException:
-            temporary.unlink(missing_ok=True)
-            raise
-    except OSError as error:
-        raise ValueError(f"--output '{path}' cannot be written: {error.strerror}") from None
-
-
-def numbers_of(axes: Sequence[AxisOfLayer]) -> dict[str, Tensor]:
-    """The seven grids, as matrices."""
-
-    def counted(height: int, width: int) -> Tensor:
-        numbers = torch.arange(1, 1 + height * width, dtype=torch.float64)
-        return numbers.view(1, 1, height, width)
-
-    params: dict[str, Any] = {
-        name: tuple(getattr(axis, name) for axis in axes)
-        for name in ("stride", "padding", "dilation")
-    }
-    input, weight = (counted(*(getattr(a, n) for a in axes)) for n in ("input", "kernel"))
-    output = conv2d(input, weight, **params)
-    grad = counted(*output.shape[2:])
-    grids = {
-        "input": input,
-        "kernel": weight,
-        "output": output,
-        "grad_output": grad,
-        "grad_input": conv2d_input(input.shape, weight, grad, **params),
-        "grad_weight": conv2d_weight(input, weight.shape, grad, **params),
-        "grad_bias": grad.sum().view(1, 1, 1, 1),
-    }
-    return {name: grid[0, 0] for name, grid in grids.items()}
+    draw(axes).savefig(path, dpi=144)
 
 
 def draw(axes: Sequence[AxisOfLayer]) -> Figure:
@@ -147,23 +82,6 @@ def frame(place: Axes, name: str, grid: Tensor, padding: Sequence[int], room: fl
     )
     place.set_xlim(width / 2 - room / 2, width / 2 + room / 2)
     place.set_ylim(height / 2 + room / 2, height / 2 - room / 2)
-
-
-def phases_of(axes: Sequence[AxisOfLayer]) -> Callable[[int, int], int] | None:
-    """The number of a pixel's phase, whose pixels meet the same taps; None if there is one."""
-    rows, columns = (axis.geometry() for axis in axes)
-    if rows.phases() * columns.phases() == 1:
-        return None
-    of_row, of_column = (
-        {
-            walk.pixel(d): first
-            for first in range(geometry.phases())
-            for walk in [geometry.inputs_of_phase(first)]
-            for d in range(walk.D)
-        }
-        for geometry in (rows, columns)
-    )
-    return lambda y, x: of_row[y] * columns.phases() + of_column[x]
 
 
 def draw_grid(
