@@ -141,3 +141,26 @@ def test_matplotlib_is_asked_for_by_name(
     monkeypatch.setitem(sys.modules, "matplotlib.figure", None)
     error = refused([*ARGUMENTS, "--output", str(tmp_path / "layer.png")], capsys)
     assert error == "--output needs the package matplotlib: pip install matplotlib"
+
+
+@pytest.mark.parametrize(
+    ("axes", "notes"),
+    [
+        ([(6, 3, 2, 0, 1), (5, 3, 1, 0, 1)], ["left over: row 5"]),
+        ([(7, 2, 2, 0, 2), (5, 2, 2, 0, 3)], ["no tap meets: row 1, 3, 5"]),
+        ([(5, 2, 2, 0, 3), (3, 1, 1, 0, 1)], ["no output reads: row 1, 2", "left over: row 4"]),
+    ],
+    ids=["stride_leaves_a_row", "phase_without_taps", "between_two_taps"],
+)
+def test_pixels_that_meet_nothing_are_named(
+    axes: list[tuple[int, int, int, int, int]], notes: list[str]
+) -> None:
+    layer = [AxisOfLayer(name, *a) for name, a in zip(("row", "column"), axes, strict=True)]
+    (legend,) = (
+        text.get_text().splitlines()
+        for place in still.draw(layer).axes
+        for text in place.texts
+        if "meet where" in text.get_text()
+    )
+    assert [line for line in legend if ": row " in line] == notes
+    assert legend[-1] == "grad_input is 0 there"

@@ -86,6 +86,22 @@ def numbers_of(axes: Sequence[AxisOfLayer]) -> dict[str, Tensor]:
     return {name: grid[0, 0] for name, grid in grids.items()}
 
 
+def unread(axis: AxisOfLayer) -> dict[str, list[int]]:
+    """Pixels that no output reads, by the reason."""
+    geometry = axis.geometry()
+    read = [i for i in range(axis.input) if geometry.meetings_of_input(i)]
+    pixels: dict[str, list[int]] = {}
+    for first in range(geometry.phases()):
+        walk = geometry.inputs_of_phase(first)
+        for i in {walk.pixel(d) for d in range(walk.D)} - {*read}:
+            is_behind = not read or i > read[-1]
+            reason = (
+                "no tap meets" if not walk.T else "left over" if is_behind else "no output reads"
+            )
+            pixels.setdefault(reason, []).append(i)
+    return {reason: sorted(numbers) for reason, numbers in pixels.items()}
+
+
 def phases_of(axes: Sequence[AxisOfLayer]) -> Callable[[int, int], int] | None:
     """The number of a pixel's phase, whose pixels meet the same taps; None if there is one."""
     rows, columns = (axis.geometry() for axis in axes)

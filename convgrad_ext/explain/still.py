@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from torch import Tensor
 
-from convgrad_ext.explain.layer import LETTERS, AxisOfLayer, numbers_of, phases_of
+from convgrad_ext.explain.layer import LETTERS, AxisOfLayer, numbers_of, phases_of, unread
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -24,7 +24,7 @@ COLOURS = ("#f5d58a", "#a9d8f5", "#8fd6bd", "#f3b79a", "#e3bcd4", "#cfd8a5", "#b
 SLIDE = (13.33, 7.5)  # inches: 16 to 9
 PLACES = (
     *("input", "kernel", "output", "legend"),
-    *("grad_output", "grad_input", "grad_weight", "grad_bias"),
+    *("grad_input", "grad_weight", "grad_output", "grad_bias"),
 )
 
 
@@ -66,6 +66,13 @@ def legend(axes: Sequence[AxisOfLayer]) -> str:
         lines += ["", "hatched: padding, where nothing meets"]
     if phases_of(axes):
         lines += ["", "letters: phases, whose pixels meet the same taps"]
+    notes = [
+        f"{reason}: {axis.name} {', '.join(map(str, pixels))}"
+        for axis in axes
+        for reason, pixels in unread(axis).items()
+    ]
+    if notes:
+        lines += ["", *notes, "grad_input is 0 there"]
     return "\n".join(lines)
 
 
