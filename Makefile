@@ -19,7 +19,7 @@ TIDY_FILES := $(filter %.cpp,$(CPP_FILES))
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
 .SUFFIXES:  # make would take the folder csrc/cpu/kernels for the program of csrc/cpu/kernels.cpp
-.PHONY: help demo demo-ddp test test-slow test-gpu-kernels sanitize works bench bench-full lint tidy format build dist clean \
+.PHONY: help demo demo-ddp test test-slow test-gpu-kernels sanitize works notebook bench bench-full lint tidy format build dist clean \
 	distclean
 
 help:  ## List these targets
@@ -57,6 +57,9 @@ sanitize: $(SANITIZED)  ## Run passes, kernels and extreme geometry under ASan a
 
 works: $(BUILT)  ## Ask every cell of docs/works.md, some minutes, and write the page
 	$(BIN)/python tests/works.py
+
+notebook: $(BUILT)  ## Execute examples/by_hand.py as a notebook, examples/by_hand.ipynb
+	$(BIN)/python examples/notebook.py
 
 bench: $(BUILT)  ## Time every kernel on small layers, two to three minutes, into build/bench/quick/
 	$(BIN)/python benchmarks/run.py --quick --output build/bench/quick.json

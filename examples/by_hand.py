@@ -2,8 +2,10 @@
 # # The gradients of a small convolution, by hand
 #
 # The image 1 to 16 under a kernel of 2x2, with stride 1 and with stride 2. Each gradient is
-# computed three times: as a sum over meetings, as a convolution, and by autograd. Run the file
-# with Python, or open it as a notebook: its cells begin at the lines with two percent signs.
+# computed three times: as a sum over meetings, as a convolution, and by autograd.
+#
+# This is `by_hand.py` and `by_hand.ipynb`: the first runs with Python, the second is made from it
+# with `make notebook`.
 
 # %%
 from __future__ import annotations

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import runpy
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 from torch import Tensor
 
 import convgrad_ext
+
+EXAMPLES = Path(__file__).parents[1] / "examples"
 
 # A 4x4 image I, rows and columns counted from 1, and a 2x2 kernel.
 IMAGE = [
@@ -111,10 +114,27 @@ def test_grad_bias_counts_every_output() -> None:
 
 def test_the_example_prints_the_gradients(capsys: pytest.CaptureFixture[str]) -> None:
     """With dO = 1 to 9 and stride 1: (1,1) is 1*1 + 2*2 + 3*3 + 4*5 + 5*6 + 6*7 + ... = 348."""
-    runpy.run_path(str(Path(__file__).parents[1] / "examples" / "by_hand.py"))
+    runpy.run_path(str(EXAMPLES / "by_hand.py"))
     lines = capsys.readouterr().out.splitlines()
     assert lines[0::3] == ["stride 1, grad_output 1 to 9", "stride 2, grad_output 1 to 4"]
     assert lines[1::3] == [
         "grad_weight [[348.0, 393.0], [528.0, 573.0]]",
         "grad_weight [[78.0, 88.0], [118.0, 128.0]]",
     ]
+
+
+# nbclient and the kernel's sockets warn of their own use of asyncio.
+@pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::RuntimeWarning")
+def test_the_notebook_is_the_example_executed(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Cell by cell, with what it prints; `make notebook` writes it."""
+    monkeypatch.syspath_prepend(EXAMPLES)
+    import notebook
+
+    kept = notebook.read()
+    assert [shown(cell) for cell in kept.cells] == [shown(c) for c in notebook.executed().cells]
+    assert sum(bool(printed) for *_, printed in map(shown, kept.cells)) == 1
+
+
+def shown(cell: dict[str, Any]) -> tuple[str, str, str]:
+    printed = "".join(output["text"] for output in cell.get("outputs", []))
+    return cell["cell_type"], cell["source"], printed
