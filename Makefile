@@ -19,8 +19,8 @@ TIDY_FILES := $(filter %.cpp,$(CPP_FILES))
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
 .SUFFIXES:  # make would take the folder csrc/cpu/kernels for the program of csrc/cpu/kernels.cpp
-.PHONY: help demo demo-ddp test test-slow test-gpu-kernels sanitize works notebook bench bench-full lint tidy format build dist clean \
-	distclean
+.PHONY: help demo demo-ddp test test-slow test-gpu-kernels sanitize works docs notebook bench \
+	bench-full lint tidy format build dist clean distclean
 
 help:  ## List these targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-16s %s\n", $$1, $$2 }' Makefile
@@ -57,6 +57,9 @@ sanitize: $(SANITIZED)  ## Run passes, kernels and extreme geometry under ASan a
 
 works: $(BUILT)  ## Ask every cell of docs/works.md, some minutes, and write the page
 	$(BIN)/python tests/works.py
+
+docs: $(BUILT)  ## Build the documentation as a site, without network, into build/docs/html/
+	$(BIN)/python docs/build.py
 
 notebook: $(BUILT)  ## Execute examples/by_hand.py as a notebook, examples/by_hand.ipynb
 	$(BIN)/python examples/notebook.py

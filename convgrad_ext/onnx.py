@@ -1,6 +1,6 @@
 """Export to ONNX: each convolution becomes one standard ``Conv``.
 
-``torch.onnx.export`` of a model needs no call of this module: :mod:`convgrad_ext.functional` loads
+``torch.onnx.export`` of a model needs no call of this module: ``convgrad_ext.functional`` loads
 it when an export traces a convolution. A ``torch.export.ExportedProgram`` and a scripted module are
 exported without running the model again. They need it beforehand:
 
