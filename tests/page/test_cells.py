@@ -129,6 +129,13 @@ def test_pixels_that_meet_nothing_are_named(shown: Shown, name: str, notes: list
     assert found == [note.format("grad_input is 0 there.") for note in notes]
 
 
+def test_padding_moves_the_phase_without_taps(shown: Shown) -> None:
+    """One row of padding: the taps of stride 2 and dilation 2 meet odd rows."""
+    shown.open("input=7,3&kernel=2,1&stride=2,1&dilation=2,1&before=1,0")
+    _, *found = shown.page.locator(".notes li").all_inner_texts()
+    assert found == ["No tap meets the phase of rows 0, 2, 4, 6: grad_input is 0 there."]
+
+
 def test_pixels_between_taps_are_named(shown: Shown) -> None:
     """One output, whose two taps are three pixels apart: row 1 is in the phase of tap 1."""
     shown.open("input=5&kernel=2&dilation=3&stride=2")
@@ -183,8 +190,22 @@ def zeros_of(layer: Layer) -> torch.Tensor:
     return grad
 
 
+def test_the_taps_of_each_phase_are_beside_the_zeros(shown: Shown) -> None:
+    """With one row of padding, row 0 is in the phase of the middle tap."""
+    shown.open("input=5&kernel=3&stride=2,1&before=1,0&zeros=1")
+    assert shown.page.locator(".zeros li").all_inner_texts() == [
+        "a rows: tap 1; columns: taps 0, 1, 2",
+        "b rows: taps 0, 2; columns: taps 0, 1, 2",
+    ]
+
+
 def test_a_pixel_marks_what_the_flipped_kernel_covers(shown: Shown) -> None:
     """Among them zeros: the products that are wasted."""
     shown.open(NAMED["the_4x4_image"].link(zeros=1, pin="grad_input:0,1,2"))
     under = shown.page.locator(".zeros .under")
     assert under.all_inner_texts() == ["0", "2", "0", "0"]
+
+
+def test_a_pixel_is_under_the_kernels_of_its_group(shown: Shown) -> None:
+    shown.open("input=2&kernel=1&channels=2&filters=2&groups=2&zeros=1&pin=grad_input:1,0,1")
+    assert shown.page.locator(".zeros .under").all_inner_texts() == ["6"]

@@ -47,6 +47,7 @@ def test_arrows_home_and_end_stay_in_the_grid(shown: Shown, layer: Layer) -> Non
     assert press(shown, "ArrowRight") == f"input:0,0,{last}"
     assert press(shown, "Home") == "input:0,0,0"
     assert press(shown, "Control+End") == f"input:0,{layer.rows.input - 1},{last}"
+    assert press(shown, "Home") == f"input:0,{layer.rows.input - 1},0"
     assert press(shown, "Control+Home") == "input:0,0,0"
 
 
@@ -68,6 +69,9 @@ def test_enter_pins_and_escape_lets_go(shown: Shown, layer: Layer) -> None:
     assert shown.page.locator(".active").get_attribute("data-cell") == "grad_input:0,1,0"
     lit = {cell.get_attribute("data-cell") for cell in shown.page.locator(".lit").all()}
     assert lit == layer.lit_by("grad_input:0,1,0")
+    shown.page.locator("[data-cell='kernel:0,0,0']").hover()
+    assert shown.page.locator(".active").get_attribute("data-cell") == "grad_input:0,1,0"
+    shown.page.locator("h1").hover()
     press(shown, "Escape")
     assert shown.page.locator(".pinned").count() == 0
     assert shown.page.locator(".active").get_attribute("data-cell") == "grad_input:0,2,0"

@@ -66,6 +66,26 @@ def test_notation_and_first_index(shown: Shown) -> None:
     assert shown.text(".symbols") == "dX[1,1] = dY[0,0]*W[1,1]"
 
 
+@pytest.mark.parametrize(
+    ("channels", "filters", "groups", "symbols"),
+    [
+        (1, 2, 1, "output[1,0,0] = input[0,0]*kernel[1,0,0]"),
+        (2, 1, 1, "output[0,0] = input[0,0,0]*kernel[0,0,0,0] + input[1,0,0]*kernel[0,1,0,0]"),
+        (2, 2, 2, "output[1,0,0] = input[1,0,0]*kernel[1,0,0]"),
+    ],
+    ids=["filters", "channels", "groups"],
+)
+def test_channels_are_indexed_where_there_are_several(
+    shown: Shown, channels: int, filters: int, groups: int, symbols: str
+) -> None:
+    """The channel of a kernel counts within its group."""
+    shown.open(
+        f"input=1&kernel=1&channels={channels}&filters={filters}&groups={groups}"
+        f"&pin=output:{filters - 1},0,0"
+    )
+    assert shown.text(".symbols") == symbols
+
+
 def test_sliders_change_the_layer(shown: Shown) -> None:
     shown.open("input=4&kernel=2")
     slide(shown, "columns.stride", 2)

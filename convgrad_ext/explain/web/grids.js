@@ -59,14 +59,13 @@ function headerOf({state}, scope, index) {
 }
 
 /** Which channel, filter or pair a plane belongs to; nothing if there is one plane. */
-function planeName({sizes, pairs, channels, groups}, {count}, grid, plane) {
+function planeName({sizes, pairs, channels}, {count}, grid, plane) {
   if (sizes[grid][0] === 1) return "";
   const field = GRIDS[grid].plane;
   if (field === "c") return `channel ${plane + count}`;
   if (field === "f") return `filter ${plane + count}`;
   const {f, c} = pairs[plane];
-  return `filter ${f + count}, ${channels > groups || groups > 1 ? `channel ${c + count}` : ""}`
-    .replace(/, $/, "");
+  return `filter ${f + count}${channels > 1 ? `, channel ${c + count}` : ""}`;
 }
 
 function cellOf(page, cell, isPadding) {
