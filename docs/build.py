@@ -1,7 +1,7 @@
 """Builds the site, build/docs/html, from the pages of this repository; `make docs` calls it.
 
 The pages stay Markdown that a code host shows. Sphinx reads copies, in which links lead to other
-pages of the site, and the list of docs/index.md is its table of contents. Nothing is downloaded,
+pages of the site, and the table of docs/index.md is its table of contents. Nothing is downloaded,
 and a page that would load something from a server is an error.
 """
 
@@ -33,7 +33,7 @@ ELSEWHERE = {
 LAYER = "--input 7 6 --kernel 3 2 --stride 2 1 --padding 1 --dilation 1 2"
 
 LINK = re.compile(r"(?<!!)\[((?:[^][]|\[[^][]*\])+)\]\(([^)\s]+)\)")
-ENTRY = re.compile(r"- \[(.+?)\]\((\S+)\)")
+ROW = re.compile(r"^\| ([^|]+) \| ([^|]+) \|$", re.MULTILINE)
 
 
 def main() -> int:
@@ -60,7 +60,7 @@ def pages() -> dict[Path, str]:
 def copy_pages(source: Path) -> None:
     source.mkdir(parents=True)
     for page, name in pages().items():
-        text = with_links_of_the_site(page)
+        text = with_links_of_the_site(page.read_text(encoding="utf-8"), page)
         if name == "index.md":
             text += "\n".join(contents(text))
         (source / name).write_text(text, encoding="utf-8")
@@ -68,8 +68,8 @@ def copy_pages(source: Path) -> None:
         shutil.copy(picture, source)
 
 
-def with_links_of_the_site(page: Path) -> str:
-    """The page's text; a link to a file that is no page becomes the name of that file, as code.
+def with_links_of_the_site(markdown: str, page: Path) -> str:
+    """The text of a page; a link to a file that is no page becomes the name of that file, as code.
 
     Raises:
         ValueError: for a link to a file that does not exist.
@@ -83,20 +83,20 @@ def with_links_of_the_site(page: Path) -> str:
         file = (page.parent / path).resolve()
         if file in pages():
             return f"[{text}]({pages()[file]}{number_sign}{heading})"
-        if not file.exists():
+        if file.parent == DOCS and not file.exists():
             return text  # a page that is still being written
+        if not file.exists():
+            raise ValueError(f"{page}: a link to {target}, which does not exist")
         return f"`{text.strip('`')}`"
 
-    return LINK.sub(replaced, page.read_text(encoding="utf-8"))
+    return LINK.sub(replaced, markdown)
 
 
 def contents(index: str) -> Iterator[str]:
-    """The lists of the index below its heads, as Sphinx's tables of contents."""
-    for section in index.split("\n\n## ")[1:]:
-        head, _, body = section.partition("\n")
-        entries = ENTRY.findall(body)
-        yield from ("\n```{toctree}", ":hidden:", f":caption: {head}", "")
-        yield from (f"{text} <{target}>" for text, target in entries)
+    """The rows of the table of the index, as Sphinx's tables of contents."""
+    for caption, entries in ROW.findall(index):
+        yield from ("\n```{toctree}", ":hidden:", f":caption: {caption}", "")
+        yield from (f"{text} <{target}>" for text, target in LINK.findall(entries))
         yield "```\n"
 
 

@@ -5,6 +5,9 @@ from __future__ import annotations
 import sys
 from pathlib import Path
 
+from docutils import nodes
+from sphinx.application import Sphinx
+
 import convgrad_ext
 
 DOCS = Path(__file__).parent
@@ -62,3 +65,14 @@ html_show_sphinx = False
 html_show_copyright = False
 # A summary would be fetched, which a browser refuses for pages that come from no server.
 html_show_search_summary = False
+
+
+def highlight_examples(app: Sphinx, page: nodes.document) -> None:
+    """Indented blocks have no language; those with Python's prompt show theirs."""
+    for block in page.findall(nodes.literal_block):
+        if block.astext().startswith(">>>"):
+            block["language"] = "pycon"
+
+
+def setup(app: Sphinx) -> None:
+    app.connect("doctree-read", highlight_examples)

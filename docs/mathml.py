@@ -27,10 +27,12 @@ CHILDREN = {
     "munder": 2,
     "munderover": 3,
 }
+NO_PROSE = (nodes.FixedTextElement, nodes.literal, nodes.math, nodes.reference)
 
 BRACES = re.compile(r"(?<!\\)(?:\\\\)*[{}]")
 TAG = re.compile(r"\s*\\tag\{(\w+)\}")
-WORD = re.compile(r"\\mathrm\{((?:[a-zA-Z0-9]|\\_){2,})\}")  # set as one word, not letter by letter
+WORD = re.compile(r"\\mathrm\{((?:[a-zA-Z0-9]|\\_){2,})\}")
+MATRIX = re.compile(r"\\begin\{(\wmatrix)\}.*?\\end\{\1\}", re.DOTALL)
 
 
 def mathml(latex: str, display: str) -> str:
@@ -40,9 +42,8 @@ def mathml(latex: str, display: str) -> str:
         ValueError: "\\foo is unknown", and others that name what is wrong with the formula.
     """
     check_latex(latex)
-    text = WORD.sub(lambda word: rf"\text{{{word[1]}}}".replace(r"\_", "_"), latex)
     try:
-        element = convert(text, display=display)
+        element = convert(grouped(latex), display=display)
         check_mathml(ElementTree.fromstring(element))
     except ElementTree.ParseError:
         raise ValueError("an & is outside of an environment") from None
@@ -51,6 +52,12 @@ def mathml(latex: str, display: str) -> str:
     except Exception as error:  # latex2mathml's own have no common base
         raise ValueError(type(error).__name__) from error
     return element
+
+
+def grouped(latex: str) -> str:
+    """A word of several letters is one element, and brackets are as high as their own matrix."""
+    words = WORD.sub(lambda word: rf"\text{{{word[1]}}}".replace(r"\_", "_"), latex)
+    return MATRIX.sub(r"{\g<0>}", words)
 
 
 def check_latex(latex: str) -> None:
@@ -82,11 +89,11 @@ class NumberedFormulas(SphinxTransform):
 
     def apply(self, **kwargs: Any) -> None:
         numbers = [self.number(block) for block in self.document.findall(nodes.math_block)]
-        mention = re.compile(rf"\(({'|'.join(filter(None, numbers))})\)")
         if not any(numbers):
             return
+        mention = re.compile(rf"\(({'|'.join(filter(None, numbers))})\)")
         for text in list(self.document.findall(nodes.Text)):
-            if not isinstance(text.parent, (nodes.FixedTextElement, nodes.literal, nodes.math)):
+            if not isinstance(text.parent, NO_PROSE):
                 text.parent.replace(text, with_links(text, mention))
 
     def number(self, block: nodes.math_block) -> str:
@@ -95,7 +102,7 @@ class NumberedFormulas(SphinxTransform):
         if tag is None:
             return ""
         latex = TAG.sub("", block.astext())
-        block.children[:] = [nodes.Text(latex)]
+        block[:] = [nodes.Text(latex)]
         block["tag"] = tag[1]
         block["ids"].append(f"equation-{tag[1]}")
         return tag[1]

@@ -14,7 +14,7 @@ from pathlib import Path
 import lizard
 
 REPOSITORY = Path(__file__).parents[1]
-FOLDERS = ("csrc", "convgrad_ext", "tests", "benchmarks", "examples")
+FOLDERS = ("csrc", "convgrad_ext", "tests", "benchmarks", "examples", "docs")
 CPP = {".cpp", ".h", ".inl"}
 PYTHON = {".py", ".pyi"}
 
