@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from layers import NAMED
@@ -23,13 +25,21 @@ class Shown:
     def __init__(self, page: sync_api.Page, file: Path) -> None:
         self.page, self.file = page, file
         self.faults: list[str] = []
-        page.on("console", lambda message: self.faults.append(message.text))
-        page.on("pageerror", lambda error: self.faults.append(str(error)))
-        page.on("request", lambda request: self.asked_for(request.url))
-        page.goto(f"file://{file}")
+        self.listeners = {
+            "console": lambda message: self.faults.append(message.text),
+            "pageerror": lambda error: self.faults.append(str(error)),
+            "request": lambda request: self.asked_for(request.url),
+        }
+        for event, listener in self.listeners.items():
+            page.on(event, listener)
+        self.open("")
+
+    def close(self) -> None:
+        for event, listener in self.listeners.items():
+            self.page.remove_listener(event, listener)
 
     def asked_for(self, url: str) -> None:
-        if not url.startswith(f"file://{self.file}"):
+        if url != "about:blank" and not url.startswith(f"file://{self.file}"):
             self.faults.append(url)
 
     def open(self, link: str) -> None:
@@ -63,7 +73,9 @@ def browser() -> Iterator[sync_api.Browser]:
     if CHROMIUM is None:
         pytest.skip("needs a browser: install it with `apt-get install chromium`")
     with sync_api.sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
+        browser = playwright.chromium.launch(
+            executable_path=CHROMIUM, args=["--no-sandbox", "--disable-gpu"]
+        )
         yield browser
         browser.close()
 
@@ -80,12 +92,38 @@ def file(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return path
 
 
-@pytest.fixture
-def shown(browser: sync_api.Browser, file: Path) -> Iterator[Shown]:
-    """Fails for a message in the console, an error, or a request for anything but the file."""
-    context = browser.new_context(permissions=["clipboard-read", "clipboard-write"])
+@pytest.fixture(scope="session")
+def page(browser: sync_api.Browser) -> Iterator[sync_api.Page]:
+    """One window of the browser for all tests, because a new one takes longer than most of them."""
+    with window(browser) as page:
+        yield page
+
+
+@contextlib.contextmanager
+def window(browser: sync_api.Browser, **options: Any) -> Iterator[sync_api.Page]:
+    context = browser.new_context(
+        permissions=["clipboard-read", "clipboard-write"], reduced_motion="reduce", **options
+    )
     context.route(lambda url: not url.startswith("file:"), lambda route: route.abort())
-    shown = Shown(context.new_page(), file)
-    yield shown
+    yield context.new_page()
     context.close()
+
+
+@pytest.fixture
+def shown(page: sync_api.Page, file: Path) -> Iterator[Shown]:
+    """Fails for a message in the console, an error, or a request for anything but the file."""
+    page.emulate_media(color_scheme="light", reduced_motion="reduce", forced_colors="none")
+    page.set_viewport_size({"width": 1280, "height": 800})
+    page.mouse.move(0, 0)
+    shown = Shown(page, file)
+    yield shown
+    shown.close()
     assert shown.faults == []
+
+
+@pytest.fixture
+def timed(browser: sync_api.Browser, file: Path) -> Iterator[Shown]:
+    """The same in a window of its own, whose clock stands still."""
+    with window(browser) as page:
+        page.clock.install()
+        yield Shown(page, file)

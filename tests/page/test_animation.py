@@ -103,29 +103,27 @@ def test_buttons_go_one_step(shown: Shown) -> None:
     assert page.get_by_role("button", name="one step back").is_disabled()
 
 
-def test_play_runs_to_the_end_at_the_speed_chosen(shown: Shown) -> None:
-    shown.page.clock.install()
-    shown.open(NAMED["the_4x4_image"].link(speed="fast"))
-    shown.page.get_by_role("button", name="play").click()
-    assert shown.text(".scrub .value") == "0 of 16"
-    assert shown.page.locator("#formula").get_attribute("aria-live") == "off"
-    shown.page.clock.run_for(200 * 5)
-    assert shown.text(".scrub .value") == "5 of 16"
-    shown.page.clock.run_for(200 * 11)
-    assert shown.text(".scrub .value") == "16 of 16"
-    assert shown.page.get_by_role("button", name="play").is_visible()
-    assert shown.page.locator("#formula").get_attribute("aria-live") == "polite"
+def test_play_runs_to_the_end_at_the_speed_chosen(timed: Shown) -> None:
+    timed.open(NAMED["the_4x4_image"].link(speed="fast"))
+    timed.page.get_by_role("button", name="play").click()
+    assert timed.text(".scrub .value") == "0 of 16"
+    assert timed.page.locator("#formula").get_attribute("aria-live") == "off"
+    timed.page.clock.run_for(200 * 5)
+    assert timed.text(".scrub .value") == "5 of 16"
+    timed.page.clock.run_for(200 * 11)
+    assert timed.text(".scrub .value") == "16 of 16"
+    assert timed.page.get_by_role("button", name="play").is_visible()
+    assert timed.page.locator("#formula").get_attribute("aria-live") == "polite"
     assert (
-        shown.numbers("grad_input")
+        timed.numbers("grad_input")
         == NAMED["the_4x4_image"].grids()["grad_input"].flatten().tolist()
     )
 
 
-def test_pause_stops_it(shown: Shown) -> None:
-    shown.page.clock.install()
-    shown.open(NAMED["the_4x4_image"].link(speed="slow"))
-    shown.page.get_by_role("button", name="play").click()
-    shown.page.clock.run_for(1500 * 2)
-    shown.page.get_by_role("button", name="pause").click()
-    shown.page.clock.run_for(1500 * 5)
-    assert shown.text(".scrub .value") == "2 of 16"
+def test_pause_stops_it(timed: Shown) -> None:
+    timed.open(NAMED["the_4x4_image"].link(speed="slow"))
+    timed.page.get_by_role("button", name="play").click()
+    timed.page.clock.run_for(1500 * 2)
+    timed.page.get_by_role("button", name="pause").click()
+    timed.page.clock.run_for(1500 * 5)
+    assert timed.text(".scrub .value") == "2 of 16"
