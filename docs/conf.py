@@ -59,6 +59,7 @@ html_theme = "furo"
 html_title = "convgrad_ext"
 html_static_path = ["site.css"]
 html_css_files = ["site.css"]
+pygments_dark_style = "github-dark"
 html_math_renderer = "mathml"
 html_copy_source = False
 html_show_sphinx = False

@@ -88,7 +88,8 @@ class NumberedFormulas(SphinxTransform):
     default_priority = 400
 
     def apply(self, **kwargs: Any) -> None:
-        numbers = [self.number(block) for block in self.document.findall(nodes.math_block)]
+        blocks = list(self.document.findall(nodes.math_block))
+        numbers = [self.number(block) for block in blocks]
         if not any(numbers):
             return
         mention = re.compile(rf"\(({'|'.join(filter(None, numbers))})\)")
@@ -101,10 +102,10 @@ class NumberedFormulas(SphinxTransform):
         tag = TAG.search(block.astext())
         if tag is None:
             return ""
-        latex = TAG.sub("", block.astext())
-        block[:] = [nodes.Text(latex)]
+        block[:] = [nodes.Text(TAG.sub("", block.astext()))]
         block["tag"] = tag[1]
-        block["ids"].append(f"equation-{tag[1]}")
+        target = nodes.target(ids=[f"equation-{tag[1]}"])
+        block.parent.insert(block.parent.index(block), target)
         return tag[1]
 
 
@@ -125,7 +126,7 @@ def visit_inline(translator: Any, node: nodes.math) -> None:
 
 
 def visit_block(translator: Any, node: nodes.math_block) -> None:
-    translator.body.append(translator.starttag(node, "div", CLASS="math"))
+    translator.body.append('<div class="math">')
     if "tag" in node:
         translator.body.append(f'<span class="eqno">({node["tag"]})</span>')
     translator.body.append(formula(node, "block") + "</div>\n")
