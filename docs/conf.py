@@ -35,14 +35,15 @@ myst_url_schemes = {"http": None, "https": None, "page": {"url": "layer.html#{{p
 # A reference that leads nowhere is an error; that of a type variable would lead to nothing more.
 nitpicky = True
 nitpick_ignore = [("py:class", "convgrad_ext.convert.Module")]
+# Sphinx 8.1, the last for Python 3.10, does not find an alias where a class may stand.
+ALIASES = {name: f"convgrad_ext.arguments.{name}" for name in ("IntOrPair", "PaddingLike")}
+nitpick_ignore += [("py:class", alias) for alias in ALIASES.values()]
 
 # Not those of torch.autograd.Function, which have roles of their own.
 autodoc_inherit_docstrings = False
 autodoc_member_order = "bysource"
 autodoc_preserve_defaults = True
-autodoc_type_aliases = {
-    name: f"convgrad_ext.arguments.{name}" for name in ("IntOrPair", "PaddingLike")
-}
+autodoc_type_aliases = ALIASES
 maximum_signature_line_length = 60
 napoleon_numpy_docstring = False
 napoleon_custom_sections = ["Shapes"]

@@ -6,14 +6,17 @@ import importlib.util
 import re
 import subprocess
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from types import ModuleType
 
 import pytest
 
 import convgrad_ext
+from convgrad_ext import arguments
 
 DOCS = Path(__file__).parents[1] / "docs"
+API = (DOCS / "api.md").read_text()
 DIRECTIVE = re.compile(r"^\.\. auto(?:class|function):: (\S+)$", re.MULTILINE)
 
 
@@ -115,10 +118,16 @@ def test_a_build_names_the_page_of_a_wrong_formula(tmp_path: Path) -> None:
 
 
 def test_every_public_name_is_on_the_api_page() -> None:
-    documented = DIRECTIVE.findall((DOCS / "api.md").read_text())
+    documented = DIRECTIVE.findall(API)
     public = [f"convgrad_ext.{name}" for name in convgrad_ext.__all__]
     assert set(public) <= set(documented)
     assert len(documented) == len(set(documented))
+
+
+@pytest.mark.parametrize("name", ["IntOrPair", "PaddingLike"])
+def test_the_api_page_defines_a_type_as_the_code_does(name: str) -> None:
+    line = re.search(rf"py:type:: convgrad_ext.arguments.{name}\n   :canonical: (.+)", API)
+    assert eval(line[1], {"Sequence": Sequence}) == getattr(arguments, name)
 
 
 def test_every_page_is_in_the_contents() -> None:
