@@ -43,15 +43,26 @@ def test_the_page_shows_the_plan_that_is_printed() -> None:
     assert without_processor(printed.getvalue()) == without_processor(examples[-1].want)
 
 
-# gradcheck warns of float32, which the page shows to fail.
+# A page whose examples were not found would pass: the least number that each has.
+RUN = {
+    "faq.md": 40,
+    "geometry.md": 20,
+    "gradients.md": 40,
+    "howto.md": 40,
+    "limits.md": 8,
+    "quickstart.md": 25,
+}
+
+
+# gradcheck warns of float32, which the FAQ shows to fail.
 @pytest.mark.filterwarnings("ignore:Input #")
-@pytest.mark.parametrize("page", ["faq.md", "gradients.md"])
+@pytest.mark.parametrize("page", RUN)
 def test_the_code_of_a_page_runs(page: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """With the helpers beside it."""
     monkeypatch.syspath_prepend(ROOT / "docs")
     found = doctest.testfile(str(ROOT / "docs" / page), module_relative=False)
     assert found.failed == 0
-    assert found.attempted > 40
+    assert found.attempted >= RUN[page]
 
 
 def without_processor(text: str) -> list[str]:
