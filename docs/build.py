@@ -83,8 +83,6 @@ def with_links_of_the_site(markdown: str, page: Path) -> str:
         file = (page.parent / path).resolve()
         if file in pages():
             return f"[{text}]({pages()[file]}{number_sign}{heading})"
-        if file.parent == DOCS and not file.exists():
-            return text  # a page that is still being written
         if not file.exists():
             raise ValueError(f"{page}: a link to {target}, which does not exist")
         return f"`{text.strip('`')}`"

@@ -154,10 +154,8 @@ def test_links_of_a_copied_page(link: str, on_the_site: str) -> None:
 
 
 def test_a_link_to_nothing_is_an_error() -> None:
-    with pytest.raises(
-        ValueError, match=r"faq\.md: a link to \.\./nowhere\.md, which does not exist"
-    ):
-        build.with_links_of_the_site("See [this](../nowhere.md).", DOCS / "faq.md")
+    with pytest.raises(ValueError, match=r"faq\.md: a link to nowhere\.md, which does not exist"):
+        build.with_links_of_the_site("See [this](nowhere.md).", DOCS / "faq.md")
 
 
 @pytest.mark.parametrize("page", ["gradients.md", "explore.md"])
