@@ -17,6 +17,8 @@ REPOSITORY = Path(__file__).parents[1]
 FOLDERS = ("csrc", "convgrad_ext", "tests", "benchmarks", "examples", "docs")
 CPP = {".cpp", ".h", ".inl"}
 PYTHON = {".py", ".pyi"}
+SCRIPT = {".js"}
+VENDORED = {"lit-html.js"}
 
 
 @dataclass(frozen=True)
@@ -31,13 +33,14 @@ class Function:
 
 def files(folder: str) -> Iterator[Path]:
     for path in sorted((REPOSITORY / folder).rglob("*")):
-        if path.suffix in CPP | PYTHON:
+        if path.suffix in CPP | PYTHON | SCRIPT and path.name not in VENDORED:
             yield path
 
 
 def functions(path: Path) -> list[Function]:
     text = path.read_text()
-    found = python_functions(text) if path.suffix in PYTHON else cpp_functions(text)
+    language = "js" if path.suffix in SCRIPT else "cpp"
+    found = python_functions(text) if path.suffix in PYTHON else other_functions(text, language)
     return [Function(path.name, name, lines) for name, lines in found]
 
 
@@ -55,7 +58,8 @@ def docstring_lines(node: ast.FunctionDef | ast.AsyncFunctionDef) -> int:
     return 0 if ast.get_docstring(node) is None else line_count(node.body[0])
 
 
-def cpp_functions(text: str) -> Iterator[tuple[str, int]]:
+def other_functions(text: str, language: str) -> Iterator[tuple[str, int]]:
     """lizard finds them without a compiler. It would not take a name that ends in .inl."""
-    for function in lizard.analyze_file.analyze_source_code("text.cpp", text).function_list:
+    source = lizard.analyze_file.analyze_source_code(f"text.{language}", text)
+    for function in source.function_list:
         yield function.name, function.length

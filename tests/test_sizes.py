@@ -60,6 +60,19 @@ four(const std::vector<T>& values) {
 """
 
 
+SCRIPT_TEXT = """\
+// function no() {} in a comment
+function three(a) {
+  return `${a} {`;
+}
+
+const four = (b) => {
+  const inner = () => b;
+  return inner();
+};
+"""
+
+
 @pytest.mark.parametrize("ending", ["py", "pyi"])
 def test_functions_of_a_known_python_text(ending: str, tmp_path: Path) -> None:
     path = tmp_path / f"known.{ending}"
@@ -74,6 +87,14 @@ def test_functions_of_a_known_cpp_text(ending: str, tmp_path: Path) -> None:
     path.write_text(CPP_TEXT)
     found = {f.name.split("::")[-1]: f.lines for f in functions(path)}
     assert found == {"Pair": 3, "sum": 1, "four": 4}
+
+
+def test_functions_of_a_known_script(tmp_path: Path) -> None:
+    path = tmp_path / "known.js"
+    path.write_text(SCRIPT_TEXT)
+    found = {f.name: f.lines for f in functions(path)}
+    assert found["three"] == 3
+    assert found["four"] == 4
 
 
 @pytest.mark.parametrize("folder", FOLDERS)
