@@ -32,7 +32,6 @@ class Shown:
         }
         for event, listener in self.listeners.items():
             page.on(event, listener)
-        self.open("")
 
     def close(self) -> None:
         for event, listener in self.listeners.items():
@@ -42,8 +41,8 @@ class Shown:
         if url != "about:blank" and not url.startswith(f"file://{self.file}"):
             self.faults.append(url)
 
-    def open(self, link: str) -> None:
-        """Follows a link to another state of the page."""
+    def open(self, link: str = "") -> None:
+        """Opens the page anew, in the state of a link."""
         self.page.goto("about:blank")
         self.page.goto(f"file://{self.file}#{link}")
 
@@ -125,5 +124,6 @@ def shown(page: sync_api.Page, file: Path) -> Iterator[Shown]:
 def timed(browser: sync_api.Browser, file: Path) -> Iterator[Shown]:
     """The same in a window of its own, whose clock stands still."""
     with window(browser) as page:
-        page.clock.install()
+        page.clock.install(time=0)
+        page.clock.pause_at(1000)
         yield Shown(page, file)

@@ -168,8 +168,8 @@ NAMED = {
 
 def random_axis(random_: random.Random) -> Axis:
     """Constructed to fit: the padding grows until the kernel does."""
-    kernel, stride, dilation = (random_.randint(1, most) for most in (4, 4, 3))
-    size, before, behind = (random_.randint(low, most) for low, most in ((1, 6), (0, 3), (0, 3)))
+    kernel, stride, dilation = (random_.randint(1, most) for most in (3, 4, 3))
+    size, before, behind = (random_.randint(low, most) for low, most in ((1, 5), (0, 2), (0, 2)))
     short = dilation * (kernel - 1) + 1 - size - before - behind
     if short > 0:
         size = min(12, size + short)

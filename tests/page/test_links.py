@@ -37,6 +37,7 @@ def slide(shown: Shown, name: str, value: int) -> None:
 
 
 def test_the_page_starts_with_the_layer_of_the_command(shown: Shown) -> None:
+    shown.open()
     for name, expected in NAMED["axes_differ"].grids().items():
         assert shown.numbers(name) == expected.flatten().tolist()
 
@@ -156,6 +157,7 @@ def test_a_pin_beyond_the_layer_is_named(shown: Shown) -> None:
 
 def test_examples_are_the_worked_ones(shown: Shown) -> None:
     """The gradients that the documentation works out by hand."""
+    shown.open()
     select = shown.page.locator("[name=example]")
     select.select_option("4x4 image, 2x2 kernel, stride 2")
     assert shown.numbers("grad_weight") == [78, 88, 118, 128]
@@ -164,6 +166,7 @@ def test_examples_are_the_worked_ones(shown: Shown) -> None:
 
 
 def test_every_example_is_a_layer(shown: Shown) -> None:
+    shown.open()
     select = shown.page.locator("[name=example]")
     _, *names = select.locator("option").all_inner_texts()
     assert len(names) >= 6

@@ -20,12 +20,13 @@ function controlsOf(page) {
           ${Object.keys(EXAMPLES).map((name) => html`<option>${name}</option>`)}</select></label>
         ${selectOf(page, "names", (name) => NOTATIONS[name].label)}
         ${selectOf(page, "count", (from) => from)}
-        <label class="check"><input type="checkbox" name="zeros" .checked=${Boolean(page.state.zeros)}>
+        <label class="check">
+          <input type="checkbox" name="zeros" .checked=${Boolean(page.state.zeros)}>
           the textbook's zeros</label>
         <button type="button" name="reset" ?disabled=${!Object.keys(page.state.numbers).length}>
           numbers 1, 2, 3 again</button>
-        <span class="copies">copy ${Object.entries(COPIES).map(
-          ([what, label]) => html`<button type="button" name="copy" value=${what}>${label}</button> `)}</span>
+        <span class="copies">copy ${Object.entries(COPIES).map(([what, label]) => html`
+          <button type="button" name="copy" value=${what}>${label}</button>`)}</span>
       </div>
     </div></details>`;
 }
@@ -33,8 +34,9 @@ function controlsOf(page) {
 function slidersOf({state}) {
   return html`<div class="sliders">
     <span></span><b>rows</b><b>columns</b>
-    ${Object.entries(ROWS).map(([name, label]) => html`<span>${label}</span>${AXES.map(
-      (axis) => sliderOf(`${axis}.${name}`, `${label}, ${axis}`, state[axis][name], LIMITS[name]))}`)}
+    ${Object.entries(ROWS).map(([name, label]) => html`<span>${label}</span>
+      ${AXES.map((axis) => sliderOf(
+        `${axis}.${name}`, `${label}, ${axis}`, state[axis][name], LIMITS[name]))}`)}
     ${Object.entries(CHANNEL_ROWS).map(([name, label]) => html`<span>${label}</span>
       ${sliderOf(name, label, state[name], CHANNELS[name])}<span></span>`)}
   </div>`;
@@ -58,9 +60,11 @@ function animationOf(page) {
   return html`<div class="animation" role="group" aria-label="animation">
     ${selectOf(page, "pass", (pass) => names[pass])}
     ${selectOf(page, "order", (order) => order)}
-    <button type="button" name="back" aria-label="one step back" ?disabled=${step === 0}>◂</button>
+    <button type="button" name="back" aria-label="one step back" ?disabled=${step === 0}
+      >◂</button>
     <button type="button" name="play">${playing ? "pause" : "play"}</button>
-    <button type="button" name="forth" aria-label="one step on" ?disabled=${step === steps}>▸</button>
+    <button type="button" name="forth" aria-label="one step on" ?disabled=${step === steps}
+      >▸</button>
     <label class="scrub"><input type="range" name="step" min="0" max=${steps} .value=${String(step)}
       aria-label="step"><span class="value">${step} of ${steps}</span></label>
     ${selectOf(page, "speed", (speed) => speed)}

@@ -7,7 +7,7 @@ const CAPTIONS = {
   grad_weight: "the loss by each tap", grad_bias: "the sum of grad_output",
 };
 
-/** Forward from left to right; below each operand its gradient, and below the output grad_output. */
+/** Forward from left to right; below each operand its gradient, below the output grad_output. */
 const PLACES = [
   "input", "kernel", "output", "grad_input", "grad_weight", "grad_output", "grad_bias",
 ];
@@ -17,7 +17,8 @@ const MANY = 24;  // cells beside each other, which fit a projector at their ful
 function gridsOf(page) {
   const {columns, sizes} = page.layer;
   const across = columns.before + columns.input + columns.behind + columns.kernel + sizes.output[2];
-  return html`<div class=${`grids ${across > MANY ? "dense" : ""}`}>${PLACES.map((grid) => figureOf(page, grid))}</div>
+  return html`<div class=${across > MANY ? "grids dense" : "grids"}>
+      ${PLACES.map((grid) => figureOf(page, grid))}</div>
     ${page.state.zeros ? zerosOf(page) : nothing}`;
 }
 
@@ -25,7 +26,8 @@ function figureOf(page, grid) {
   const [planes, height, width] = page.layer.sizes[grid];
   const title = NOTATIONS[page.state.names][grid];
   return html`<figure class="grid" data-grid=${grid}>
-    <figcaption><b>${title}</b> <span>${height}×${width}</span> <i>${CAPTIONS[grid]}</i></figcaption>
+    <figcaption><b>${title}</b> <span>${height}×${width}</span>
+      <i>${CAPTIONS[grid]}</i></figcaption>
     <div class="planes">${listOf(planes, (plane) => planeOf(page, grid, plane, title))}</div>
   </figure>`;
 }
@@ -110,31 +112,36 @@ function zerosOf(page) {
   const columns = textbookAxis(layer.columns);
   const {met, withZeros, wasted} = productsOf(layer);
   const pixel = activePixel(page);
-  const isUnder = (f, h, w) => pixel && layer.pairs.some((pair) => pair.f === f && pair.c === pixel.plane)
+  const isUnder = (f, h, w) => pixel
+    && layer.pairs.some((pair) => pair.f === f && pair.c === pixel.plane)
     && isRead(layer.rows, pixel.y, h.q) && isRead(layer.columns, pixel.x, w.q);
   const cell = (f) => (h, w) => {
     const isZero = h.o === undefined || w.o === undefined;
     const value = isZero ? 0 : layer.values.grad_output[f][h.o][w.o];
-    return html`<td class=${`${isZero ? "zero" : "spread"} ${isUnder(f, h, w) ? "under" : ""}`}>${value}</td>`;
+    const kind = isZero ? "zero" : "spread";
+    return html`<td class=${isUnder(f, h, w) ? `${kind} under` : kind}>${value}</td>`;
   };
   return html`<figure class="grid zeros" data-grid="zeros">
     <figcaption><b>${NOTATIONS[state.names].grad_output} with zeros</b>
-      <span>${rows.length}×${columns.length}</span> <i>under the flipped kernel, as textbooks have it</i>
+      <span>${rows.length}×${columns.length}</span>
+      <i>under the flipped kernel, as textbooks have it</i>
     </figcaption>
     <div class="planes">${listOf(layer.filters, (f) => html`<div class="plane" tabindex="0">
       <table aria-label=${`grad_output with zeros, ${f + state.count}`}><tbody>
-      ${rows.map((h) => html`<tr>${columns.map((w) => cell(f)(h, w))}</tr>`)}</tbody></table></div>`)}</div>
+        ${rows.map((h) => html`<tr>${columns.map((w) => cell(f)(h, w))}</tr>`)}
+      </tbody></table></div>`)}</div>
     <div><p class="count">${withZeros} products, of which ${met} meet: ${wasted} are wasted
-      (${Math.round(100 * wasted / withZeros)} %). The phases of ${NOTATIONS[state.names].grad_input}
-      multiply ${met} times:</p>
+      (${Math.round(100 * wasted / withZeros)} %).
+      The phases of ${NOTATIONS[state.names].grad_input} multiply ${met} times:</p>
     <ul class="count">${phasesInWords(page)}</ul></div>
   </figure>`;
 }
 
 /** The taps that the pixels of each phase meet. */
 function phasesInWords({layer, state}) {
-  const [rows, columns] = AXES.map((axis) => tapsByPhase(layer[axis]).map((taps) => (
-    `${taps.length === 1 ? "tap" : "taps"} ${taps.map((k) => k + state.count).join(", ") || "none"}`)));
+  const inWords = (taps) => `${taps.length === 1 ? "tap" : "taps"} `
+    + (taps.map((k) => k + state.count).join(", ") || "none");
+  const [rows, columns] = AXES.map((axis) => tapsByPhase(layer[axis]).map(inWords));
   return rows.flatMap((above, y) => columns.map((beside, x) => html`<li>
     <b class=${`p${(y * columns.length + x) % 8}`}>${LETTERS[y * columns.length + x]}</b>
     rows: ${above}; columns: ${beside}</li>`));

@@ -85,7 +85,8 @@ function cellsOf(layer, grid) {
 /** Every meeting of a pass. A bias meets outputs alone: no channel, no pixel and no tap. */
 function allMeetings(layer, grid) {
   if (grid !== "grad_bias") return meetingsWhere(layer, () => true, () => true, () => true);
-  return cellsOf(layer, "output").map(({plane, y, x}) => ({f: plane, all: 0, h: {o: y}, w: {o: x}}));
+  return cellsOf(layer, "output").map(
+    ({plane, y, x}) => ({f: plane, all: 0, h: {o: y}, w: {o: x}}));
 }
 
 function meetingsWhere({pairs, rows, columns}, isPair, isRow, isColumn) {

@@ -52,7 +52,7 @@ function entriesOf(layer) {
   })));
 }
 
-let isShowing = false;  // a cell that the template removes loses its focus, which must not show again
+let isShowing = false;  // a cell that is removed meanwhile loses its focus, which shows again
 
 function show() {
   if (isShowing) return;
@@ -92,7 +92,8 @@ function readLink() {
   const {pin} = state;
   change(state);
   page.faults = faults;
-  if (pin && !page.problem && !page.state.pin) page.faults.push(`The link has pin=${pin}: no such cell.`);
+  const isLost = pin && !page.problem && !page.state.pin;
+  if (isLost) page.faults.push(`The link has pin=${pin}: no such cell.`);
   show();
 }
 

@@ -26,7 +26,8 @@ const EXAMPLES = {
   "4x4 image, 2x2 kernel, stride 1": square({}),
   "4x4 image, 2x2 kernel, stride 2": square({stride: 2}),
   "3x3 image, 2x2 kernel: the kernel flips": square({input: 3}),
-  "stride 2, padding 1: four phases": square({input: 7, kernel: 3, stride: 2, before: 1, behind: 1}),
+  "stride 2, padding 1: four phases": square(
+    {input: 7, kernel: 3, stride: 2, before: 1, behind: 1}),
   "stride 2, a row left over": square({input: 6, kernel: 3, stride: 2}),
   "stride 2, dilation 2: phases without taps": square({input: 7, stride: 2, dilation: 2}),
   "two groups": {...square({kernel: 3, before: 1, behind: 1}), channels: 2, filters: 2, groups: 2},
@@ -46,7 +47,8 @@ function hashOf(state) {
 /** The state of a link, and what is wrong with it. Without a layer, the link is about `initial`. */
 function stateOf(hash, initial) {
   const parts = hash.split("&").filter(Boolean);
-  const hasLayer = parts.some((part) => Object.hasOwn({...LIMITS, ...CHANNELS}, part.split("=")[0]));
+  const names = {...LIMITS, ...CHANNELS};
+  const hasLayer = parts.some((part) => Object.hasOwn(names, part.split("=")[0]));
   const from = hasLayer ? START : initial;
   const state = {...from, rows: {...from.rows}, columns: {...from.columns}};
   const faults = [];
@@ -80,7 +82,9 @@ function takeAxes(state, name, texts) {
 
 function takeNumber(state, name, text, limits) {
   const number = wholeOf(text);
-  if (!isWithin(number, limits)) return `${name} must be a whole number from ${limits.join(" to ")}`;
+  if (!isWithin(number, limits)) {
+    return `${name} must be a whole number from ${limits.join(" to ")}`;
+  }
   state[name] = number;
   return undefined;
 }
@@ -93,7 +97,9 @@ function takeChoice(state, name, text) {
 
 function takePin(state, text) {
   const match = /^(\w+):\d+,\d+,\d+$/.exec(text);
-  if (!match || !Object.hasOwn(GRIDS, match[1])) return "pin must be a grid and a cell, as in grad_input:0,2,3";
+  if (!match || !Object.hasOwn(GRIDS, match[1])) {
+    return "pin must be a grid and a cell, as in grad_input:0,2,3";
+  }
   state.pin = text;
   return undefined;
 }
