@@ -81,7 +81,8 @@ def test_the_cpp_of_the_questions_calls_the_operator(
     tools = Path(sys.executable).parent  # ninja is there
     monkeypatch.setenv("PATH", f"{tools}{os.pathsep}{os.environ['PATH']}")
     module = load_inline("of_the_page", block, functions=["strided"], build_directory=str(tmp_path))
-    input, weight = (torch.ones(size, requires_grad=True) for size in ((1, 2, 6, 6), (3, 2, 3, 3)))
+    input = torch.arange(50.0).view(1, 2, 5, 5)  # odd: each of the four sides is read
+    weight = torch.arange(54.0).view(3, 2, 3, 3).requires_grad_()
     expected = convgrad_ext.conv2d(input, weight, stride=2, padding=1)
     actual = module.strided(input, weight)
     assert torch.equal(actual, expected)
