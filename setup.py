@@ -42,10 +42,11 @@ extension = CppExtension(
     sources=sorted(str(path) for path in Path("csrc").rglob("*.cpp")),
     depends=sorted(str(path) for path in Path("csrc").rglob("*") if path.suffix in {".h", ".inl"}),
     include_dirs=[str(Path("csrc").absolute())],  # absolute: ninja runs in the build folder
-    # at::parallel_for is a header; without OpenMP it would run on one thread. Python asks for debug
-    # information (-g), which torch's templates swell to most of the time and of the file: -g0.
+    # Before 2.13, torch asked for C++17. at::parallel_for is a header; without OpenMP it would run
+    # on one thread. Python asks for debug information (-g), which torch's templates swell to most
+    # of the time and of the file: -g0.
     extra_compile_args=[
-        *("-O3", "-g0", "-fopenmp", "-Wall", "-Wextra", *torch_headers),
+        *("-std=c++20", "-O3", "-g0", "-fopenmp", "-Wall", "-Wextra", *torch_headers),
         *(sanitizers + checks),  # last, where they override
     ],
     extra_link_args=["-fopenmp", *sanitizers],

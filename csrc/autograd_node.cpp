@@ -4,7 +4,9 @@
 #include <torch/csrc/autograd/functions/utils.h>
 #include <torch/csrc/dynamo/compiled_autograd.h>
 
+#include <memory>
 #include <mutex>
+#include <type_traits>
 #include <vector>
 
 #include "operators.h"
@@ -193,10 +195,20 @@ variable_list PassBackward::apply_with_saved(const variable_list& grads,
   return gradients;
 }
 
+// A graph owns its nodes by an intrusive pointer. Before PyTorch 2.13 it was a shared one, and a node
+// was deleted without recursion by a function of PyTorch's.
+template <typename Node>
+auto made_node(const RecordedPass& pass, const std::optional<Tensor>& bias) {
+  if constexpr (std::is_base_of_v<c10::intrusive_ptr_target, Node>)
+    return c10::make_intrusive<Node>(pass, bias);
+  else
+    return std::shared_ptr<Node>(new Node(pass, bias), [](Node* node) { deleteNode(node); });
+}
+
 }  // namespace
 
 void record(const Tensor& result, const RecordedPass& pass, const std::optional<Tensor>& bias) {
-  torch::autograd::set_history(result, c10::make_intrusive<PassBackward>(pass, bias));
+  torch::autograd::set_history(result, made_node<PassBackward>(pass, bias));
 }
 
 }  // namespace convgrad
