@@ -6,12 +6,13 @@ from pathlib import Path
 from setuptools import setup
 
 try:
+    from torch import __version__ as torch_version
     from torch.utils.cpp_extension import BuildExtension, CppExtension, include_paths
 except ImportError as error:
     raise SystemExit(
         "convgrad_ext compiles against the PyTorch it will run with, and none is installed here.\n"
         "Install it first, then build without isolation:\n"
-        "    pip install torch setuptools ninja\n"
+        "    pip install --upgrade torch setuptools ninja\n"
         "    pip install --no-build-isolation ."
     ) from error
 
@@ -34,8 +35,10 @@ checks = ["-O1", "-g1", "-fno-wrapv", "-fno-sanitize-recover=all"] if sanitize e
 # torch would start two jobs more than there are processors.
 os.environ.setdefault("MAX_JOBS", str(os.cpu_count() or 1))
 
-# As system headers, torch's own are exempt from the warnings asked for here.
+# As system headers, torch's own are exempt from the warnings asked for here. The objects do not
+# depend on them for ninja either, so that a define, which nothing reads, changes with torch.
 torch_headers = [flag for path in include_paths() for flag in ("-isystem", path)]
+torch_headers.append(f"-DCONVGRAD_TORCH={torch_version}")
 
 extension = CppExtension(
     "convgrad_ext._C",
