@@ -127,6 +127,15 @@ def test_leaving_the_field_keeps_the_number(shown: Shown) -> None:
     assert shown.numbers("kernel")[1] == 9
 
 
+@pytest.mark.usefixtures("layer")
+def test_a_field_that_is_left_does_not_take_the_focus_back(shown: Shown) -> None:
+    shown.page.locator("[data-cell='kernel:0,0,1']").dblclick()
+    shown.page.locator(".editing input").fill("9")
+    shown.page.locator("[name='rows.kernel']").focus()
+    assert shown.page.evaluate("document.activeElement.name") == "rows.kernel"
+    assert shown.numbers("kernel")[1] == 9
+
+
 def test_the_pointer_lights_and_leaves(shown: Shown, layer: Layer) -> None:
     shown.page.locator("[data-cell='grad_weight:0,1,1']").hover()
     lit = {cell.get_attribute("data-cell") for cell in shown.page.locator(".lit").all()}

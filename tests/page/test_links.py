@@ -56,6 +56,12 @@ def test_a_link_keeps_all_state(browser: Browser, shown: Shown) -> None:
     context.close()
 
 
+def test_an_encoded_link_is_the_same(shown: Shown) -> None:
+    shown.open("input=4%2C3&kernel=2&pin=grad_input%3A0%2C1%2C1")
+    assert shown.text("[role=alert]") == ""
+    assert shown.page.locator(".pinned").get_attribute("data-cell") == "grad_input:0,1,1"
+
+
 def test_notation_and_first_index(shown: Shown) -> None:
     layer = NAMED["the_4x4_image"]
     pin = {"pin": "grad_input:0,1,1"}
@@ -117,6 +123,7 @@ def test_edited_numbers_stay_in_their_cells(shown: Shown) -> None:
         ),
         ("channels=3&filters=2&groups=2", "3 channels cannot be split into 2 groups of one size."),
         ("channels=2&filters=3&groups=2", "3 filters cannot be split into 2 groups of one size."),
+        ("channels=2&filters=1&groups=2", "1 filter cannot be split into 2 groups of one size."),
     ],
 )
 def test_an_impossible_layer_says_why(shown: Shown, link: str, reason: str) -> None:
@@ -124,6 +131,7 @@ def test_an_impossible_layer_says_why(shown: Shown, link: str, reason: str) -> N
     shown.open(link)
     assert shown.text("[role=alert]") == reason
     assert shown.page.locator("[data-cell]").count() == 0
+    assert shown.page.get_by_role("button", name="as PyTorch").is_disabled()
     for name in ("rows.kernel", "columns.dilation", "groups"):
         slide(shown, name, 1)
     assert shown.text("[role=alert]") == ""
@@ -142,6 +150,7 @@ def test_an_impossible_layer_says_why(shown: Shown, link: str, reason: str) -> N
         ("kernels=1,x", "they must be whole numbers from -99 to 99"),
         ("colour=red", "it has no such part"),
         ("constructor=1", "it has no such part"),
+        ("names=%E0%A4%A", "names must be one of ours, question, textbook"),
     ],
 )
 def test_a_bad_link_says_what_it_may_be(shown: Shown, part: str, reason: str) -> None:
@@ -163,6 +172,21 @@ def test_examples_are_the_worked_ones(shown: Shown) -> None:
     assert shown.numbers("grad_weight") == [78, 88, 118, 128]
     select.select_option("4x4 image, 2x2 kernel, stride 1")
     assert shown.numbers("grad_weight") == [348, 393, 528, 573]
+
+
+def test_an_example_keeps_the_notation(shown: Shown) -> None:
+    """And what is chosen stays shown as chosen."""
+    shown.open("channels=2&filters=2&groups=2&pin=input:1,0,0&step=1&inputs=5")
+    shown.page.locator("[name=names]").select_option("question")
+    shown.page.locator("[name=example]").select_option("4x4 image, 2x2 kernel, stride 2")
+    assert shown.page.locator("[name=names]").input_value() == "question"
+    assert shown.page.locator("[data-grid=kernel] b").inner_text() == "K"
+    for name, expected in NAMED["the_4x4_image"].grids().items():
+        assert shown.numbers(name) == expected.flatten().tolist()
+    assert shown.page.locator(".pinned").count() == 0
+    shown.page.evaluate("location.hash = 'names=textbook'")
+    shown.page.locator("[data-grid=kernel] b", has_text="W").wait_for()
+    assert shown.page.locator("[name=names]").input_value() == "textbook"
 
 
 def test_every_example_is_a_layer(shown: Shown) -> None:

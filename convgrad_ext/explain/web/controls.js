@@ -26,7 +26,8 @@ function controlsOf(page) {
         <button type="button" name="reset" ?disabled=${!Object.keys(page.state.numbers).length}>
           numbers 1, 2, 3 again</button>
         <span class="copies">copy ${Object.entries(COPIES).map(([what, label]) => html`
-          <button type="button" name="copy" value=${what}>${label}</button>`)}</span>
+          <button type="button" name="copy" value=${what}
+            ?disabled=${page.problem && what !== "link"}>${label}</button>`)}</span>
       </div>
     </div></details>`;
 }
@@ -49,7 +50,7 @@ function sliderOf(name, label, value, [least, most]) {
 
 function selectOf({state}, name, labelOf) {
   return html`<label>${LABELS[name]} <select name=${name}>${CHOICES[name].map(
-    (choice) => html`<option value=${choice} ?selected=${String(state[name]) === choice}>${
+    (choice) => html`<option value=${choice} .selected=${String(state[name]) === choice}>${
       labelOf(choice)}</option>`)}</select></label>`;
 }
 

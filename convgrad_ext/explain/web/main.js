@@ -122,9 +122,9 @@ function edit(key, draft) {
   if (draft === undefined) input.select();
 }
 
+/** Takes the number over, or leaves it; returns the cell's key. */
 function endEdit(isKept) {
   const key = page.editing;
-  if (!key) return;
   const cell = cellOfKey(key);
   const text = root.querySelector(".editing input").value;
   const number = wholeOf(text);
@@ -139,7 +139,7 @@ function endEdit(isKept) {
       ? [`${name} must be a whole number from ${NUMBER.join(" to ")}, but got '${text}'.`] : [];
     show();
   }
-  focusOn(key);
+  return key;
 }
 
 function focusOn(key) {
@@ -179,7 +179,7 @@ function keyInCell(event, key) {
 
 function keyInEditor(event) {
   const isKept = event.key === "Enter" || event.key === "Tab";
-  if (isKept || event.key === "Escape") endEdit(isKept);
+  if (isKept || event.key === "Escape") focusOn(endEdit(isKept));
   if (event.key === "Enter") event.preventDefault();
 }
 

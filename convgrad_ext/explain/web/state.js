@@ -12,15 +12,16 @@ const CHOICES = {
   speed: Object.keys(SPEEDS), count: ["0", "1"], zeros: ["0", "1"],
 };
 const AXIS = {input: 4, kernel: 2, stride: 1, before: 0, behind: 0, dilation: 1};
+const LAYER = {rows: AXIS, columns: AXIS, channels: 1, filters: 1, groups: 1, numbers: {}};
 const START = {
-  rows: AXIS, columns: AXIS, channels: 1, filters: 1, groups: 1, numbers: {},
-  names: "ours", pass: "grad_input", order: "gather", speed: "steady", count: 0, zeros: 0,
+  ...LAYER, names: "ours", pass: "grad_input", order: "gather", speed: "steady", count: 0, zeros: 0,
   step: undefined, pin: undefined,  // no step: all of them
 };
 
+/** A layer whose axes are alike; notation and speed stay as they are. */
 const square = (parameters) => {
   const axis = {...AXIS, ...parameters};
-  return {...START, rows: axis, columns: axis};
+  return {...LAYER, rows: axis, columns: axis, step: undefined, pin: undefined};
 };
 const EXAMPLES = {
   "4x4 image, 2x2 kernel, stride 1": square({}),
@@ -54,10 +55,19 @@ function stateOf(hash, initial) {
   const faults = [];
   for (const part of parts) {
     const [name, text = ""] = part.split("=");
-    const fault = take(state, name, decodeURIComponent(text));
+    const fault = take(state, name, decoded(text));
     if (fault) faults.push(`The link has ${part}: ${fault}.`);
   }
   return {state, faults};
+}
+
+/** What a mail program or a chat may have encoded. */
+function decoded(text) {
+  try {
+    return decodeURIComponent(text);
+  } catch {
+    return text;
+  }
 }
 
 /** Puts one part of a link into the state; returns what it must be if it is something else. */
@@ -120,7 +130,8 @@ const isWithin = (number, [least, most]) => number >= least && number <= most;
 function problemOf(state, layer) {
   for (const name of ["channels", "filters"]) {
     if (state[name] % state.groups) {
-      return `${state[name]} ${name} cannot be split into ${state.groups} groups of one size.`;
+      const count = counted(state[name], name.slice(0, -1));
+      return `${count} cannot be split into ${state.groups} groups of one size.`;
     }
   }
   return refusalOf(layer.rows, "row") ?? refusalOf(layer.columns, "column");
