@@ -1,6 +1,7 @@
 """Build the extension module `convgrad_ext._C` from every C++ file below csrc/."""
 
 import os
+import re
 from pathlib import Path
 
 from setuptools import setup
@@ -38,7 +39,7 @@ os.environ.setdefault("MAX_JOBS", str(os.cpu_count() or 1))
 # As system headers, torch's own are exempt from the warnings asked for here. The objects do not
 # depend on them for ninja either, so that a define, which nothing reads, changes with torch.
 torch_headers = [flag for path in include_paths() for flag in ("-isystem", path)]
-torch_headers.append(f"-DCONVGRAD_TORCH={torch_version}")
+torch_headers.append("-DCONVGRAD_TORCH_" + re.sub(r"\W", "_", torch_version))
 
 extension = CppExtension(
     "convgrad_ext._C",
