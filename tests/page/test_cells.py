@@ -7,7 +7,7 @@ import re
 import pytest
 import torch
 from conftest import Shown
-from layers import NAMED, RESULT_OF, Grids, Layer, fifty, split
+from layers import NAMED, RESULT_OF, Layer, fifty, split
 
 LAYERS = fifty()
 WALK = """() => [...document.querySelectorAll("[data-cell]")].map((cell) => {
@@ -19,6 +19,7 @@ WALK = """() => [...document.querySelectorAll("[data-cell]")].map((cell) => {
         formula: document.querySelector("#formula").innerText,
     };
 })"""
+Numbers = dict[str, list[list[list[float]]]]  # by plane, row and column
 NAME = re.compile(r"(\w+)\[([\d,]+)\]")
 
 
@@ -33,19 +34,20 @@ def place_of(layer: Layer, name: str, indices: list[int]) -> tuple[int, ...]:
     return (*front, y, x) if front else (0, y, x)
 
 
-def evaluated(text: str, layer: Layer, grids: Grids) -> float:
+def evaluated(text: str, layer: Layer, grids: Numbers) -> float:
     """A formula in symbols, with the numbers of torch in their place."""
 
     def number(match: re.Match[str]) -> str:
         indices = [int(n) for n in match[2].split(",")]
-        return repr(grids[match[1]][place_of(layer, match[1], indices)].item())
+        plane, y, x = place_of(layer, match[1], indices)
+        return repr(grids[match[1]][plane][y][x])
 
     return eval(NAME.sub(number, text))
 
 
-def check_formula(text: str, cell: str, layer: Layer, grids: Grids) -> None:
-    grid, *place = split(cell)
-    value = grids[RESULT_OF.get(grid, grid)][tuple(place)].item()
+def check_formula(text: str, cell: str, layer: Layer, grids: Numbers) -> None:
+    grid, plane, y, x = split(cell)
+    value = grids[RESULT_OF.get(grid, grid)][plane][y][x]
     left, right = re.match(r"(\S+) = (.+)", text).groups()
     assert evaluated(left, layer, grids) == value
     assert evaluated(right, layer, grids) == value
@@ -63,12 +65,13 @@ def test_the_page_agrees_with_torch_and_the_extension(shown: Shown, layer: Layer
     grids = layer.grids()
     for name, expected in grids.items():
         assert shown.numbers(name) == expected.flatten().tolist(), name
+    numbers = {name: grid.tolist() for name, grid in grids.items()}  # a tensor's are slow to read
     walked = shown.page.evaluate(WALK)
     assert len(walked) == sum(grid.numel() for grid in grids.values())
     for seen in walked:
         assert seen["active"] == seen["cell"]
         assert set(seen["lit"]) == layer.lit_by(seen["cell"]), seen["cell"]
-        check_formula(seen["formula"].replace("\xa0", " "), seen["cell"], layer, grids)
+        check_formula(seen["formula"].replace("\xa0", " "), seen["cell"], layer, numbers)
 
 
 @pytest.mark.parametrize("name", ["axes_differ", "phases_without_taps", "sides_differ"])
